@@ -1,0 +1,40 @@
+# The two commands of the quick start are `make demo` and `make test`; everything else is a step of them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO   ?= examples/sample.mp4
+
+.PHONY: demo test lint types sample wheel clean
+
+demo: $(VENV)/.installed
+	@mkdir -p build
+	$(BIN)/rcan-video "$(DEMO)" build/demo_x2.mp4 --scale 2 --overwrite
+	$(BIN)/python examples/demo_picture.py "$(DEMO)" build/demo_x2.mp4 build/demo.png
+	@echo
+	@echo "Upscaled video:            build/demo_x2.mp4"
+	@echo "Bicubic beside RCAN (PNG): build/demo.png"
+
+test: $(VENV)/.installed lint types
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+sample: $(VENV)/.installed
+	$(BIN)/python examples/make_sample.py examples/sample.mp4
+
+wheel: $(VENV)/.installed
+	$(BIN)/python -m build --outdir build/dist
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rcan-video needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf build dist $(VENV)

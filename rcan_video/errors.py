@@ -1,0 +1,64 @@
+"""Every error a user can meet, and the exit code that goes with it.
+
+    RcanVideoError 1
+    ├── UsageError          2   options that contradict each other (click raises its own for the rest)
+    ├── InputError          3   the input cannot be opened, is not video, or is damaged beyond use
+    ├── OutputError         4   the output cannot be written, or its container refuses a stream
+    │   └── PipeClosed      4   whoever read our standard output has gone: said by the exit code alone
+    ├── WeightsError        5   a checkpoint that is none, is unknown, or does not fit the request
+    ├── DeviceError         6   no such device, device lost
+    │   ├── OutOfMemory     6
+    │   └── NotFinite       6   the network returned NaN or infinity
+    ├── VerificationError   7   what was written is not what was promised
+    └── Interrupted       130   Ctrl-C or SIGTERM
+
+A message is one sentence that says what, where and what to do. Code 1 is kept for bugs.
+"""
+
+from __future__ import annotations
+
+
+class RcanVideoError(Exception):
+    """Base of all errors of this package; ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
+
+
+class UsageError(RcanVideoError):
+    exit_code = 2
+
+
+class InputError(RcanVideoError):
+    exit_code = 3
+
+
+class OutputError(RcanVideoError):
+    exit_code = 4
+
+
+class PipeClosed(OutputError):
+    """The reader of our standard output has closed it, as ``head`` does."""
+
+
+class WeightsError(RcanVideoError):
+    exit_code = 5
+
+
+class DeviceError(RcanVideoError):
+    exit_code = 6
+
+
+class OutOfMemory(DeviceError):
+    pass
+
+
+class NotFinite(DeviceError):
+    pass
+
+
+class VerificationError(RcanVideoError):
+    exit_code = 7
+
+
+class Interrupted(RcanVideoError):
+    exit_code = 130
