@@ -62,9 +62,7 @@ class PlaneLayout:
     def pix_fmt(self) -> str:
         """FFmpeg's name, for example ``yuv420p10le``."""
         names = {sub: name for name, sub in _SUBSAMPLING.items()}
-        base = {"yuv": f"yuv{names.get((self.sub_w, self.sub_h))}p", "gray": "gray", "rgb": "gbrp"}[
-            self.family
-        ]
+        base = {"yuv": f"yuv{names.get((self.sub_w, self.sub_h))}p", "gray": "gray", "rgb": "gbrp"}[self.family]
         return base if self.depth == 8 else f"{base}{self.depth}le"
 
     @property
@@ -195,7 +193,8 @@ class VideoInfo:
     frames: int | None
     sar: Fraction | None = None
     others: tuple[StreamInfo, ...] = ()
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)  # of the container
+    stream_tags: Mapping[str, str] = field(default_factory=dict)  # of the video stream: language, title
 
     def of_kind(self, kind: str) -> tuple[StreamInfo, ...]:
         return tuple(s for s in self.others if s.kind == kind)

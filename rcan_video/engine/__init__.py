@@ -1,1 +1,1 @@
-
+"""Engines: what computes a network on a device."""

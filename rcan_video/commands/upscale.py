@@ -1,0 +1,148 @@
+"""``rcan-video INPUT OUTPUT``: the main job."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import click
+
+from rcan_video.commands.shell import progress_for_terminal, run_command
+from rcan_video.options import SCALES, STREAM_FORMATS, DeviceOptions, EncodeOptions, ModelOptions, Options
+from rcan_video.version import __version__
+
+_EPILOG = """
+Exit codes: 0 all well, 1 a bug, 2 wrong usage, 3 input, 4 output, 5 weights, 6 device or memory,
+7 the output failed its check, 130 interrupted.
+"""
+
+
+_DEFAULT = Options(input="", output="")
+
+
+class _Seconds(click.ParamType[Fraction]):
+    """Seconds, or clock time such as 1:02:03.5, as an exact fraction."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        if isinstance(value, Fraction):
+            return value
+        try:
+            parts = [Fraction(part) for part in str(value).split(":")]
+            if not 1 <= len(parts) <= 3 or any(part < 0 for part in parts):
+                raise ValueError
+        except (ValueError, ZeroDivisionError):
+            self.fail(f"{value!r} is no time: write seconds (12.5) or a clock time (1:02:03.5)", param, ctx)
+        seconds = Fraction(0)
+        for part in parts:
+            seconds = seconds * 60 + part
+        return seconds
+
+
+def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for value in values:
+        key, equals, setting = value.partition("=")
+        if not key or not equals:
+            raise click.BadParameter(f"{value!r} is not of the form KEY=VALUE", ctx, param)
+        pairs[key] = setting
+    return pairs
+
+
+@click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.argument("input", metavar="INPUT")
+@click.argument("output", metavar="OUTPUT")
+@click.option(
+    "-s",
+    "--scale",
+    type=click.Choice([str(s) for s in SCALES]),
+    help="Enlargement.  [default: 2, or what the checkpoint is made for]",
+)
+@click.option(
+    "-m",
+    "--model",
+    metavar="NAME|PATH",
+    default=_DEFAULT.model.model,
+    show_default=True,
+    help="Bundled weights, or any RCAN checkpoint.",
+)
+@click.option(
+    "-d",
+    "--device",
+    metavar="DEVICE",
+    default=_DEFAULT.device.device,
+    show_default=True,
+    help="auto, cpu, cuda, cuda:1, mps or xpu.",
+)
+@click.option("--batch", type=click.IntRange(1), help="Frames per batch.  [default: by size and memory]")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads of the network.  [default: all cores]")
+@click.option("--codec", metavar="ENCODER", help="Video encoder, by FFmpeg's name.  [default: by container and depth]")
+@click.option("--crf", type=click.FloatRange(0), help="Constant quality of the encoder; lower is better.")
+@click.option("--preset", metavar="NAME", help="Speed preset of the encoder.")
+@click.option("--pix-fmt", metavar="FORMAT", help="Pixel format of the output.  [default: the input's]")
+@click.option(
+    "--encoder-opt",
+    "encoder_options",
+    metavar="K=V",
+    multiple=True,
+    callback=_pairs,
+    help="Any option of the encoder; may be repeated.",
+)
+@click.option("--audio-codec", metavar="ENCODER", help="Re-encode audio, for example aac.  [default: copy]")
+@click.option(
+    "--format",
+    type=click.Choice(STREAM_FORMATS),
+    help="Container of standard input and output ('-').",
+)
+@click.option("--start", type=_Seconds(), metavar="TIME", help="Begin here (seconds or h:mm:ss).")
+@click.option("--duration", type=_Seconds(), metavar="TIME", help="Do only this much.")
+@click.option("-y", "--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors alone.")
+@click.option("-v", "--verbose", is_flag=True, help="Also print what was found and chosen.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.version_option(__version__, prog_name="rcan-video", message="%(prog)s %(version)s")
+def command(
+    input: str,
+    output: str,
+    scale: str | None,
+    model: str,
+    device: str,
+    batch: int | None,
+    threads: int | None,
+    codec: str | None,
+    crf: float | None,
+    preset: str | None,
+    pix_fmt: str | None,
+    encoder_options: dict[str, str],
+    audio_codec: str | None,
+    format: str | None,
+    start: Fraction | None,
+    duration: Fraction | None,
+    overwrite: bool,
+    quiet: bool,
+    verbose: bool,
+    debug: bool,
+) -> None:
+    """Upscale the video INPUT into OUTPUT with RCAN, frame by frame.
+
+    Everything but the picture's size stays as it was. Either may be '-': standard
+    input or output, in the container that --format names.
+    """
+    from rcan_video.job import upscale
+
+    options = Options(
+        input=input,
+        output=output,
+        model=ModelOptions(model, int(scale) if scale else None),
+        device=DeviceOptions(device, batch, threads),
+        encode=EncodeOptions(codec, crf, preset, pix_fmt, encoder_options, audio_codec),
+        format=format,
+        overwrite=overwrite,
+        start=start,
+        duration=duration,
+    )
+    upscale(options, progress_for_terminal(quiet=quiet, verbose=verbose))
+
+
+def main() -> None:
+    run_command(command, "rcan-video")

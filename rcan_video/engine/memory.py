@@ -1,0 +1,54 @@
+"""How many frames go through the network together, and what running out of memory looks like."""
+
+from __future__ import annotations
+
+import torch
+
+# The network in flight, in float32: some six feature maps of 64 channels (the input of a block, of its group and of
+# the body, two results of convolutions, one product), and the enlarged picture three times (RGB, YUV, rounding).
+# On the high side for every checkpoint with the usual width.
+_MAP_BYTES = 6 * 64 * 4
+_PICTURE_BYTES = 3 * 3 * 4
+
+_CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, for allocations made outside torch's allocator
+_OUT_OF_MEMORY_TEXTS = (
+    "out of memory",
+    "DefaultCPUAllocator: can't allocate",
+    "DefaultCPUAllocator: not enough memory",
+)
+
+
+def frame_bytes(width: int, height: int, scale: int) -> int:
+    """About how much memory one frame of this size (of the source, in pixels) takes on its way, in bytes."""
+    return width * height * (_MAP_BYTES + scale * scale * _PICTURE_BYTES)
+
+
+def default_batch(width: int, height: int, scale: int, free_bytes: int | None) -> int:
+    """Frames per batch for a source of this size in pixels.
+
+    More than one frame pays only until one frame fills the device, and costs once the feature maps no longer fit its
+    cache: 1 from 720p on, 2 from 480p on, 4 from 360p to 270p, 8 below; but never more than fit half of the free
+    memory. ``free_bytes`` None (the CPU) means 1.
+    """
+    if free_bytes is None:
+        return 1
+    pixels = width * height
+    batch = 1 if pixels >= 900_000 else 2 if pixels >= 300_000 else 4 if pixels >= 120_000 else 8
+    while batch > 1 and batch * frame_bytes(width, height, scale) > free_bytes // 2:
+        batch //= 2
+    return batch
+
+
+def is_oom(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a device or on the host.
+
+    torch has an error of its own for its CUDA and XPU allocators only. What is allocated outside them raises
+    AcceleratorError with a code, and MPS and the CPU a plain RuntimeError that says so.
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    if getattr(error, "error_code", None) == _CUDA_OUT_OF_MEMORY:
+        return True
+    return any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)

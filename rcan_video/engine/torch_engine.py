@@ -1,0 +1,301 @@
+"""The torch engine: upload, network and download on three streams of one device, kept in order by events alone.
+
+What each wait is for, and how that is proven without a GPU, is told in ``docs/cuda.md``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rcan_video.engine.backend import Backend, Event, open_backend
+from rcan_video.engine.base import Ticket
+from rcan_video.engine.memory import default_batch, is_oom
+from rcan_video.errors import DeviceError, InputError, NotFinite, OutOfMemory
+from rcan_video.frames import Frame, FrameBatch, PlaneLayout
+
+DEPTH = 3  # slots in the ring: one being filled, one in the network, one on its way back
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Output:
+    """What leaves the network: ``samples`` (rows, samples of a frame), and ``not_finite``, a bool of shape (1,)."""
+
+    samples: Tensor
+    not_finite: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Slot:
+    """One batch's place on the device, used again every ``DEPTH`` batches.
+
+    Allocated once and outliving every stream that touches it, so nothing is ever freed while a stream may still
+    read it, and no ``record_stream`` is needed. Frames are packed, one a row, plane after plane. Where memory is
+    unified, ``dev_in`` is ``host_in`` and there is no ``out``: the network writes into the ticket's memory.
+    """
+
+    host_in: Tensor
+    dev_in: Tensor
+    out: _Output | None
+    uploaded: Event
+    computed: Event
+    downloaded: Event
+
+
+class TorchEngine:
+    """Runs a module of planes to planes on any device of torch; an ``Engine``.
+
+    ``net`` takes the planes of ``source``, each (N, H, W) in uint8 or uint16, and returns those of ``target``, whose
+    frames are ``scale`` times as large. It may return one tensor more, a bool of one element that says whether
+    anything was NaN or infinite before rounding hid it. It is moved to the device and belongs to the engine from then
+    on. ``source_size`` is (width, height) in pixels. ``batch`` None leaves the choice to ``default_batch``;
+    ``threads`` bounds torch's threads, on the CPU only. ``backend`` is for tests.
+
+    Raises OutOfMemory where the network and the ring do not fit the device.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        source: PlaneLayout,
+        source_size: tuple[int, int],
+        target: PlaneLayout,
+        scale: int,
+        device: torch.device,
+        batch: int | None = None,
+        threads: int | None = None,
+        backend: Backend | None = None,
+    ) -> None:
+        if threads is not None and device.type == "cpu":
+            torch.set_num_threads(threads)
+        self._backend = backend or open_backend(device)
+        self._source, self._source_size = source, source_size
+        self._target, self._scale = target, scale
+        self._target_size = (source_size[0] * scale, source_size[1] * scale)
+        self._batch = batch or default_batch(*source_size, scale, self._backend.free_bytes())
+        self._limit = self._batch  # frames per call of the network; goes down when memory runs out and stays down
+        self._submitted = 0
+        self._lost: str | None = None
+        self._guard_lock = threading.Lock()
+        with self._backend.current():
+            out_of_memory = False
+            try:
+                self._net = net.eval().to(device=self._backend.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                self._slots = [self._slot() for _ in range(DEPTH)]
+            except (RuntimeError, MemoryError) as error:
+                if not is_oom(error):
+                    raise
+                out_of_memory = True
+            if out_of_memory:
+                raise OutOfMemory(self._too_large(self._batch))
+            self._upload, self._compute, self._download = (self._backend.stream() for _ in range(3))
+            for stream in (self._upload, self._compute, self._download):
+                self._backend.join(stream)  # weights and slots were made on the current stream
+
+    @property
+    def batch(self) -> int:
+        return self._batch
+
+    def describe(self) -> str:
+        return f"torch on {self._backend.device} ({self._backend.name()}), float32, batch {self._batch}"
+
+    def submit(self, batch: FrameBatch) -> Ticket:
+        self._check(batch)
+        backend, n = self._backend, len(batch)
+        slot = self._slots[self._submitted % len(self._slots)]
+        self._submitted += 1
+        with self._guard(), backend.current():
+            host = _Output(
+                backend.pinned((n, self._target.samples(*self._target_size)), _dtype(self._target)),
+                backend.pinned((1,), torch.bool),
+            )
+            slot.uploaded.synchronize()  # the previous upload has read host_in
+            rows = self._fill(slot.host_in, batch)
+            with backend.on(self._upload):
+                self._upload.wait_event(slot.computed)  # the previous network has read dev_in
+                if slot.dev_in is not slot.host_in:
+                    slot.dev_in.copy_(slot.host_in, non_blocking=True)
+                slot.uploaded.record(self._upload)
+            out = slot.out or host
+            with backend.on(self._compute):
+                self._compute.wait_event(slot.uploaded)  # the input is there
+                self._compute.wait_event(slot.downloaded)  # the previous download has read out
+                self._run(slot.dev_in[:rows], out)
+                slot.computed.record(self._compute)
+            done = backend.event()
+            with backend.on(self._download):
+                self._download.wait_event(slot.computed)  # the output is there
+                if out is not host:
+                    host.samples.copy_(out.samples[:n], non_blocking=True)
+                    host.not_finite.copy_(out.not_finite, non_blocking=True)
+                slot.downloaded.record(self._download)
+                done.record(self._download)
+        return Ticket(self._carry_over(batch, host.samples), done, host.not_finite)
+
+    def result(self, ticket: Ticket) -> FrameBatch:
+        with self._guard():
+            ticket.done.synchronize()  # errors of the device's queues come up here
+        if ticket.not_finite.item():
+            frames = ticket.output.frames
+            raise NotFinite(
+                f"the network returned NaN or infinity in frames {frames[0].index} to {frames[-1].index} on "
+                f"{self._backend.device}: the weights are damaged or not made for such pictures; try another --model"
+            )
+        return ticket.output
+
+    def close(self) -> None:
+        if self._lost is not None:
+            return  # and keep the slots: freeing pinned memory asks the device, too
+        with self._guard():
+            self._drain()
+            self._slots.clear()
+            self._backend.empty_cache()
+
+    def _slot(self) -> _Slot:
+        backend, batch = self._backend, self._batch
+        host_in = backend.pinned((batch, self._source.samples(*self._source_size)), _dtype(self._source))
+        dev_in, out = host_in, None
+        if not backend.unified:
+            dev_in = torch.empty_like(host_in, device=backend.device)
+            shape = (batch, self._target.samples(*self._target_size))
+            out = _Output(
+                torch.empty(shape, dtype=_dtype(self._target), device=backend.device),
+                torch.empty(1, dtype=torch.bool, device=backend.device),
+            )
+        return _Slot(host_in, dev_in, out, backend.event(), backend.event(), backend.event())
+
+    def _check(self, batch: FrameBatch) -> None:
+        """Copying would broadcast a plane of another shape and convert one of another type without a word."""
+        if len(batch) > self._batch:
+            raise ValueError(f"a batch of {len(batch)} frames for an engine of {self._batch}")
+        expected = [(shape, _dtype(self._source)) for shape in self._source.shapes(*self._source_size)]
+        for frame in batch.frames:
+            found = [(tuple(plane.shape), plane.dtype) for plane in frame.planes]
+            if found != expected:
+                height, width = found[0][0]
+                raise InputError(
+                    f"frame {frame.index} is {width}x{height} in {len(found)} planes of {found[0][1]}, but the video "
+                    f"began as {self._source_size[0]}x{self._source_size[1]} {self._source.pix_fmt}: cut the input "
+                    f"where its format changes"
+                )
+
+    def _fill(self, host_in: Tensor, batch: FrameBatch) -> int:
+        """Packs the frames and returns how many rows the network is to run.
+
+        That is all rows on a device with memory of its own, for the sake of one shape for the whole run: the last
+        frame is repeated, and the surplus is not downloaded. The CPU runs what there is.
+        """
+        planes = _planes(host_in, self._source, self._source_size)
+        for row, frame in enumerate(batch.frames):
+            for stored, plane in zip(planes, frame.planes, strict=True):
+                stored[row].copy_(plane)
+        if self._backend.unified:
+            return len(batch)
+        host_in[len(batch) :].copy_(host_in[len(batch) - 1])
+        return len(host_in)
+
+    def _run(self, dev_in: Tensor, out: _Output) -> None:
+        """Runs the network on all rows, in smaller and smaller parts where memory runs out: same rows, none dropped.
+
+        Everything allocated in here is born and dies on the compute stream.
+        """
+        out.not_finite.zero_()
+        rows, done = len(dev_in), 0
+        while done < rows:
+            size = min(self._limit, rows)
+            first = min(done, rows - size)  # the last part overlaps the one before, so that the shape stays the same
+            part = slice(first, first + size)
+            out_of_memory = False
+            try:
+                self._forward(dev_in[part], out.samples[part], out.not_finite)
+            except (RuntimeError, MemoryError) as error:
+                if not is_oom(error):
+                    raise
+                out_of_memory = True
+            if out_of_memory:  # only here: as long as the error is handled, its traceback holds the tensors that failed
+                self._backend.empty_cache()
+                if size == 1:
+                    raise OutOfMemory(self._too_large(1))
+                self._limit = size // 2
+            else:
+                done = part.stop
+
+    @torch.inference_mode()
+    def _forward(self, dev_in: Tensor, samples: Tensor, not_finite: Tensor) -> None:
+        planes = _planes(samples, self._target, self._target_size)
+        computed: Sequence[Tensor] = self._net(*_planes(dev_in, self._source, self._source_size))
+        for stored, plane in zip(planes, computed[: len(planes)], strict=True):
+            if stored.shape != plane.shape:
+                raise ValueError(f"the network returned {tuple(plane.shape)} for a plane of {tuple(stored.shape)}")
+            stored.copy_(plane)
+        for flag in computed[len(planes) :]:
+            not_finite.logical_or_(flag)
+
+    def _carry_over(self, batch: FrameBatch, samples: Tensor) -> FrameBatch:
+        """The frames that the ticket's memory will hold."""
+        planes = _planes(samples, self._target, self._target_size)
+        return FrameBatch(
+            tuple(
+                Frame(tuple(plane[row] for plane in planes), frame.pts, frame.duration, frame.index)
+                for row, frame in enumerate(batch.frames)
+            )
+        )
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        """No call reaches a lost device; any error inside leaves the streams empty, or the device marked as lost.
+
+        After an error the events of a slot may be recorded in part, so nothing may be in flight any more. Waiting for
+        that is a probe as well: the errors that cannot be recovered from make every later call fail, this one first.
+        """
+        if self._lost is not None:
+            raise DeviceError(self._lost)
+        try:
+            yield
+        except BaseException as error:
+            with self._guard_lock:  # the threads of submit and result may fail together
+                if self._lost is None:
+                    try:
+                        self._drain()
+                    except RuntimeError as dead:
+                        self._lost = self._gone(dead)
+            if self._lost is not None and isinstance(error, RuntimeError):
+                raise DeviceError(self._lost) from error
+            raise
+
+    def _drain(self) -> None:
+        for stream in (self._upload, self._compute, self._download):
+            stream.synchronize()
+
+    def _gone(self, error: RuntimeError) -> str:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        return (
+            f"{self._backend.device} was lost while it worked ({reason}): run the command again, and look at the "
+            f"driver or use --device cpu if that repeats"
+        )
+
+    def _too_large(self, frames: int) -> str:
+        width, height = self._source_size
+        what = "one frame" if frames == 1 else f"a batch of {frames} frames"
+        advice = "a smaller --batch" if frames > 1 else "a smaller model or scale"
+        elsewhere = "" if self._backend.device.type == "cpu" else ", or --device cpu"
+        return (
+            f"{self._backend.device} has not enough memory for {what} of {width}x{height} at scale {self._scale}: "
+            f"use {advice}{elsewhere}"
+        )
+
+
+def _dtype(layout: PlaneLayout) -> torch.dtype:
+    return torch.uint8 if layout.sample_bytes == 1 else torch.uint16
+
+
+def _planes(samples: Tensor, layout: PlaneLayout, size: tuple[int, int]) -> list[Tensor]:
+    """The planes (N, H, W) of packed frames (N, samples), as views."""
+    shapes = layout.shapes(*size)
+    parts = torch.split(samples, [height * width for height, width in shapes], dim=1)
+    return [part.view(len(part), *shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -1,0 +1,170 @@
+"""One job, from the input's first packet to the output's final name.
+
+probe -> plan -> [ decode -> network -> encode ] -> verify -> rename
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rcan_video.engine.backend import resolve_device
+from rcan_video.engine.torch_engine import TorchEngine
+from rcan_video.errors import VerificationError
+from rcan_video.media.decode import Source
+from rcan_video.media.encode import Writer
+from rcan_video.media.files import PIPE, PartFile, check_output, shown
+from rcan_video.media.streams import FilePackets, PipePackets, Window
+from rcan_video.media.verify import verify
+from rcan_video.network.catalog import LoadedModel, load_model
+from rcan_video.network.fold import FoldedRCAN
+from rcan_video.network.frame_net import FrameNet
+from rcan_video.options import DeviceOptions, Options, Report
+from rcan_video.pipeline import run
+from rcan_video.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    import torch
+
+    from rcan_video.engine.base import Engine
+    from rcan_video.frames import VideoInfo
+    from rcan_video.media.codecs import VideoTarget
+
+
+def upscale(options: Options, progress: Progress | None = None) -> Report:
+    """Upscale one video as ``options`` say; blocks until the output is whole, verified and under its final name.
+
+    Raises RcanVideoError (see ``rcan_video.errors``); whatever was written by then is removed.
+    """
+    progress = progress or Silent()
+    begun = time.perf_counter()
+    check_output(options.input, options.output, overwrite=options.overwrite)
+    model = load_model(options.model.model, options.model.scale)
+    device = resolve_device(options.device.device)
+    stop = threading.Event()
+    with ExitStack() as stack:
+        source = stack.enter_context(
+            Source(options.input, format=options.format, start=options.start, duration=options.duration, stop=stop)
+        )
+        info = source.info
+        part = stack.enter_context(PartFile(options.output)) if options.output != PIPE else None
+        writer = stack.enter_context(_open_writer(options, source, part, model.net.config.scale, stop))
+        engine = open_engine(model, info, writer.target, device, options.device)
+        stack.callback(engine.close)
+        for text in (*writer.notices, *_left_behind(info)):
+            progress.notice(text)
+        progress.start(_description(options, info, writer.target, engine), info.frames)
+        report = None
+        try:
+            counts = run(source.frames(), engine, writer.write, stop=stop, on_written=progress.update)
+            writer.finish()
+            if not source.decoded == counts.decoded == counts.written == writer.frames:
+                raise VerificationError(
+                    f"{source.decoded} frames were decoded, {counts.written} upscaled and {writer.frames} encoded: "
+                    "please report this"
+                )
+            if part is not None:
+                span = writer.span * info.time_base
+                verify(part.path, options.output, writer.container, writer.frames, span)
+                part.commit()
+            notices = source.notices()
+            for text in notices:
+                progress.notice(text)
+            report = Report(
+                output=Path(options.output) if part is not None else None,
+                frames_in=source.decoded,
+                frames_out=writer.frames,
+                width=writer.target.width,
+                height=writer.target.height,
+                seconds=time.perf_counter() - begun,
+                stages=counts.seconds,
+                skipped_packets=source.skipped,
+                notices=tuple(notices),
+            )
+        finally:
+            progress.finish(report)
+    return report
+
+
+def open_engine(
+    model: LoadedModel, info: VideoInfo, target: VideoTarget, device: torch.device, options: DeviceOptions
+) -> Engine:
+    """The engine that turns frames of ``info`` into frames of ``target`` with ``model`` on ``device``.
+
+    Raises OutOfMemory.
+    """
+    config = model.net.config
+    net = FrameNet(
+        FoldedRCAN(model.net),
+        source=(info.layout, info.color),
+        target=(target.layout, target.color),
+        width=info.width,
+        height=info.height,
+        colors=config.colors,
+        scale=config.scale,
+    )
+    return TorchEngine(
+        net,
+        info.layout,
+        (info.width, info.height),
+        target.layout,
+        config.scale,
+        device,
+        batch=options.batch,
+        threads=options.threads,
+    )
+
+
+def _open_writer(options: Options, source: Source, part: PartFile | None, scale: int, stop: threading.Event) -> Writer:
+    info = source.info
+    indices = [s.index for s in info.of_kind("audio")]
+    window = _window(options, info)
+    packets: FilePackets | PipePackets | None = None
+    if indices and options.input == PIPE:
+        packets = PipePackets(source.container, indices)
+        source.listen(packets.put)
+    elif indices:
+        packets = FilePackets(options.input, options.format, indices, window)
+    else:
+        source.listen(lambda _: None)
+    return Writer(
+        part.path if part is not None else None,
+        info,
+        scale,
+        options.encode,
+        format=options.format if part is None else None,
+        window=window,
+        packets=packets,
+        name=options.output if part is not None else "standard output",
+        stop=stop,
+    )
+
+
+def _window(options: Options, info: VideoInfo) -> Window:
+    """What the other streams keep: all of it, or as much as the chosen part of the video lasts.
+
+    A part that begins later is moved so that its first frame comes at the input's own start, zero.
+    """
+    first = info.start * info.time_base
+    start = first if options.start else None
+    end = None if options.duration is None else first + options.duration
+    return Window(start, end, -first if start is not None else Fraction(0))
+
+
+def _left_behind(info: VideoInfo) -> list[str]:
+    """One sentence for each stream of the input that this version does not carry over."""
+    return [
+        f"{s.kind} stream {s.index} ({s.codec}) of {shown(info.path)} is not carried over"
+        for s in info.others
+        if s.kind != "audio"
+    ]
+
+
+def _description(options: Options, info: VideoInfo, target: VideoTarget, engine: Engine) -> str:
+    name = "standard input" if options.input == PIPE else Path(options.input).name
+    sizes = f"{info.width}x{info.height} to {target.width}x{target.height}"
+    return f"{name} {sizes}, {options.model.model}, {engine.describe()}"

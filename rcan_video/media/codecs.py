@@ -1,0 +1,163 @@
+"""Which encoder, in which pixel format, with which options: decided before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import av
+from av.codec.codec import UnknownCodecError, find_best_pix_fmt_of_list
+
+from rcan_video.errors import OutputError, UsageError
+from rcan_video.frames import ColorSpec, ColorTags, PlaneLayout, VideoInfo
+from rcan_video.media.probe import planar_layout
+from rcan_video.options import EncodeOptions
+
+PQ, HLG = 16, 18  # transfer characteristics of H.273 that make a video HDR
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """How an encoder is told its quality: the option names, and what we choose where nothing is said.
+
+    Constant quality throughout; the defaults aim at "no visible loss against the network's output".
+    """
+
+    quality: str | None = None
+    default_quality: float | None = None
+    preset: str | None = None
+    fixed: Mapping[str, str] | None = None
+
+
+_KNOBS: Mapping[str, Knobs] = {
+    "libx264": Knobs("crf", 18, "preset"),
+    "libx264rgb": Knobs("crf", 18, "preset"),
+    # log-level: x265 would write its banner over the progress bar.
+    "libx265": Knobs("crf", 18, "preset", {"x265-params": "log-level=none"}),
+    "libsvtav1": Knobs("crf", 24, "preset"),
+    # b=0 makes crf the only target; row-mt lets one 4K frame use all cores.
+    "libvpx-vp9": Knobs("crf", 24, "deadline", {"b": "0", "row-mt": "1"}),
+    "h264_nvenc": Knobs("cq", 19, "preset", {"rc": "vbr"}),
+    "hevc_nvenc": Knobs("cq", 19, "preset", {"rc": "vbr"}),
+    "av1_nvenc": Knobs("cq", 24, "preset", {"rc": "vbr"}),
+}
+
+# Encoders that refuse odd sizes with subsampled chroma.
+_EVEN_ONLY = frozenset({"libx264", "libx265", "libsvtav1"})
+
+
+@dataclass(frozen=True, slots=True)
+class VideoTarget:
+    """What will be encoded. The network writes ``layout``; the encoder takes ``pix_fmt``, which holds the same
+    samples, perhaps packed. ``width`` and ``height`` in pixels."""
+
+    codec: str
+    pix_fmt: str
+    layout: PlaneLayout
+    color: ColorSpec
+    width: int
+    height: int
+    options: Mapping[str, str]
+    notices: tuple[str, ...] = ()
+
+
+def default_codec(container: str, layout: PlaneLayout, transfer: int) -> str:
+    """8-bit: H.264. More bits or HDR: HEVC. WebM: VP9, or AV1 above 8 bits. NUT and Y4M: uncompressed."""
+    deep = layout.depth > 8 or transfer in (PQ, HLG)
+    if container in ("nut", "yuv4mpegpipe"):
+        return "rawvideo"
+    if container == "webm":
+        return "libsvtav1" if deep else "libvpx-vp9"
+    if deep:
+        return "libx265"
+    return "libx264rgb" if layout.family == "rgb" else "libx264"
+
+
+def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptions) -> VideoTarget:
+    """The encoder and everything it is told for ``info`` enlarged ``scale`` times into ``container``.
+
+    Raises OutputError (no such encoder here), UsageError (an option that the encoder does not have).
+    """
+    name = options.codec or default_codec(container, info.layout, info.color.tags.transfer)
+    try:
+        codec = av.Codec(name, "w")
+    except UnknownCodecError as error:
+        raise OutputError(
+            f"there is no encoder {name!r}: try libx264, libx265, libsvtav1, libvpx-vp9, ffv1 or prores_ks"
+        ) from error
+    if codec.type != "video":
+        raise OutputError(f"{name} is no video encoder: try libx264, libx265, libsvtav1, libvpx-vp9 or ffv1")
+    formats = [f.name for f in codec.video_formats or ()]
+    pix_fmt = _pix_fmt(name, formats, info.layout, options.pix_fmt)
+    layout = planar_layout(pix_fmt)
+    notices = []
+    if options.pix_fmt is None and layout != info.layout:
+        notices.append(f"{name} cannot store {info.layout.pix_fmt}: the output is {layout.pix_fmt}")
+    width, height = info.width * scale, info.height * scale
+    if name in _EVEN_ONLY:
+        even = (width - width % (1 << layout.sub_w), height - height % (1 << layout.sub_h))
+        if even != (width, height):
+            notices.append(f"{name} needs even sizes: {width}x{height} is cut to {even[0]}x{even[1]}")
+            width, height = even
+    return VideoTarget(
+        codec=codec.name,
+        pix_fmt=pix_fmt,
+        layout=layout,
+        color=_color(info, layout, pix_fmt),
+        width=width,
+        height=height,
+        options=_encoder_options(codec.name, options, info.color.tags),
+        notices=tuple(notices),
+    )
+
+
+def _pix_fmt(codec: str, formats: list[str], layout: PlaneLayout, wanted: str | None) -> str:
+    if wanted is not None:
+        try:
+            av.VideoFormat(wanted, 16, 16)
+        except ValueError as error:
+            raise UsageError(f"--pix-fmt {wanted}: FFmpeg knows no such pixel format") from error
+        if formats and wanted not in formats:
+            raise UsageError(f"--pix-fmt {wanted}: {codec} takes only {', '.join(formats)}")
+        return wanted
+    if not formats or layout.pix_fmt in formats:
+        return layout.pix_fmt
+    # The full-range twins (yuvj) are the same formats by an old name; the range travels in the tags.
+    usable = [f for f in formats if not f.startswith("yuvj")]
+    # FFmpeg ranks RGB above YUV for gray; for us gray is luma, and 4:2:0 holds it.
+    like = replace(layout, family="yuv", sub_w=1, sub_h=1) if layout.family == "gray" else layout
+    best, _ = find_best_pix_fmt_of_list(usable or formats, like.pix_fmt)
+    assert best is not None  # the list is not empty
+    return best.name
+
+
+def _color(info: VideoInfo, layout: PlaneLayout, pix_fmt: str) -> ColorSpec:
+    """The source's colour; adapted only where YUV becomes RGB or the other way."""
+    source = info.color
+    if (layout.family == "rgb") == (info.layout.family == "rgb"):
+        return replace(source, full_range=True) if pix_fmt.startswith("yuvj") else source
+    if layout.family == "rgb":
+        tags = replace(source.tags, matrix=0, range=2, siting=None)
+    else:
+        tags = ColorTags(1, source.tags.primaries, source.tags.transfer, 1)
+    return ColorSpec.resolve(tags, layout, info.width, info.height)
+
+
+def _encoder_options(codec: str, options: EncodeOptions, tags: ColorTags) -> dict[str, str]:
+    knobs = _KNOBS.get(codec, Knobs())
+    chosen = dict(knobs.fixed or {})
+    quality = options.crf if options.crf is not None else knobs.default_quality
+    if quality is not None:
+        if knobs.quality is None:
+            raise UsageError(f"{codec} has no constant-quality setting: leave --crf out, or use --encoder-opt")
+        chosen[knobs.quality] = f"{quality:g}"
+    if options.preset is not None:
+        if knobs.preset is None:
+            raise UsageError(f"{codec} has no presets: leave --preset out, or use --encoder-opt")
+        chosen[knobs.preset] = options.preset
+    if tags.siting is not None:
+        chosen["chroma_sample_location"] = tags.siting
+    for key, value in options.options.items():
+        # Lists of parameters are added to, all else is replaced.
+        chosen[key] = f"{chosen[key]}:{value}" if key.endswith("-params") and key in chosen else value
+    return chosen

@@ -1,0 +1,250 @@
+"""Frames out of a container, in presentation order, drained to the last one."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from itertools import chain
+from math import ceil
+from typing import TYPE_CHECKING, cast
+
+import av
+import av.error
+from av.stream import Discard
+from av.video.reformatter import VideoReformatter
+from torch.utils.dlpack import from_dlpack
+
+from rcan_video.errors import InputError
+from rcan_video.frames import Frame, PlaneLayout, VideoInfo
+from rcan_video.media.files import PIPE, open_input, reason, shown
+from rcan_video.media.probe import best_video, describe, nominal_rate, time_base
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.stream import Stream
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+    from torch import Tensor
+
+# Fixed, not taken from the machine: damaged streams decode differently for another count, and a file should not
+# depend on where it was made. Four keep up with any network here.
+_THREADS = 4
+
+# --start lands this much earlier, so that streams whose keyframes need some lead-in (intra refresh) are settled.
+_LEAD_IN = Fraction(5)
+
+
+class Timeline:
+    """Timestamps that only go forward. PTS pass through; what is missing or goes back is repaired and counted."""
+
+    def __init__(self, time_base: Fraction, rate: Fraction) -> None:
+        self.tick = max(1, round(1 / (rate * time_base)))
+        self.missing = 0
+        self.repaired = 0
+        self._last: int | None = None
+        self._next = 0
+
+    def restart(self) -> None:
+        """Forget the last frame: the next one comes from elsewhere in the file."""
+        self._last = None
+
+    def stamp(self, pts: int | None, duration: int) -> tuple[int, int]:
+        """(pts, duration) for the next frame; a missing PTS continues at the nominal rate, a repeated one is
+        moved up by one tick."""
+        duration = duration if duration > 0 else self.tick
+        if pts is None:
+            self.missing += 1
+            pts = self._next
+        if self._last is not None and pts <= self._last:
+            self.repaired += 1
+            pts = self._last + 1
+        self._last = pts
+        self._next = pts + duration
+        return pts, duration
+
+
+_Stamped = tuple["VideoFrame", int, int]  # a decoded frame, its PTS and duration
+
+
+class Source:
+    """An input, opened once: ``info`` says what it is, ``frames()`` gives its frames from first to last.
+
+    ``start`` and ``duration`` (seconds, counted from the first frame) choose a part of it. An input that cannot be
+    read twice (a pipe; ``stop`` ends it) hands the packets of its other streams to ``on_packet`` as it meets them.
+    Not for two threads at once, but it may be handed from one to another.
+
+    Raises InputError: nothing to open, no video, no frame that can be decoded, no frame in the chosen part.
+    """
+
+    info: VideoInfo
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        format: str | None = None,
+        start: Fraction | None = None,
+        duration: Fraction | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self._path = path
+        self._format = format
+        self._stop = stop
+        self._reformatter = VideoReformatter()
+        self._others: deque[Packet[Stream]] = deque()  # met before anybody listened
+        self.on_packet: Callable[[Packet[Stream]], None] = self._others.append
+        self.skipped = 0
+        self.decoded = 0
+        self._open()
+        try:
+            self._begin(start or Fraction(0), duration)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.container.close()
+
+    def listen(self, on_packet: Callable[[Packet[Stream]], None]) -> None:
+        """Send the packets of other streams to ``on_packet``, those met so far first."""
+        while self._others:
+            on_packet(self._others.popleft())
+        self.on_packet = on_packet
+
+    def frames(self) -> Iterator[Frame]:
+        """Every frame of the chosen part, once. Call it once.
+
+        Raises InputError where reading fails, or where the picture changes its size or layout on the way.
+        """
+        for raw, pts, duration in chain([self._first], self._stamped):
+            if self._end is not None and pts >= self._end:
+                return
+            frame = Frame(self._planes(raw), pts, duration, self.decoded)
+            self.decoded += 1
+            yield frame
+
+    def notices(self) -> list[str]:
+        """What had to be repaired, in sentences; complete once the frames are used up."""
+        found = []
+        if self.skipped:
+            found.append(f"{self.skipped} damaged packets of {shown(self._path)} could not be decoded")
+        if self._timeline.missing:
+            found.append(
+                f"{self._timeline.missing} frames carry no timestamp: theirs are made from the rate, "
+                f"{float(self.info.rate):.6g} frames/s"
+            )
+        if self._timeline.repaired:
+            found.append(f"{self._timeline.repaired} timestamps repeat or go back: each was moved up by a tick")
+        return found
+
+    def _open(self) -> None:
+        self.container = open_input(self._path, format=self._format, stop=self._stop)
+        try:
+            self._stream = best_video(self.container, self._path)
+            for stream in self.container.streams:
+                # A file is read a second time for its other streams, at the encoder's pace.
+                if stream is not self._stream and self._path != PIPE:
+                    stream.discard = Discard.all
+            self._stream.thread_type = "AUTO"
+            self._stream.codec_context.thread_count = _THREADS
+        except BaseException:
+            self.container.close()
+            raise
+        self._time_base = time_base(self._stream)
+        self._timeline = Timeline(self._time_base, nominal_rate(self._stream))
+
+    def _begin(self, start: Fraction, duration: Fraction | None) -> None:
+        self._stamped = self._decode()
+        first = next(self._stamped, None)
+        if first is None:
+            why = "its packets are damaged or encrypted" if self.skipped else "it holds none"
+            raise InputError(f"not one frame of {shown(self._path)} can be decoded: {why}")
+        origin = first[1]
+        wanted = origin + ceil(start / self._time_base)
+        if start > 2 * _LEAD_IN and self._path != PIPE:
+            first = self._land(wanted) or first
+        while first is not None and first[1] < wanted:
+            first = next(self._stamped, None)
+        if first is None:
+            raise InputError(f"{shown(self._path)} ends before --start {float(start):g} seconds")
+        self._first = first
+        self._end = None if duration is None else wanted + ceil(duration / self._time_base)
+        info = describe(self.container, self._stream, first[0], first[1], self._path)
+        self.info = _limited(info, start, duration)
+
+    def _land(self, wanted: int) -> _Stamped | None:
+        """Seek to a keyframe well before ``wanted``; on a landing behind it, start again from the top."""
+        self.container.seek(wanted - ceil(_LEAD_IN / self._time_base), stream=self._stream, backward=True)
+        self._timeline.restart()
+        self._stamped = self._decode()
+        first = next(self._stamped, None)
+        if first is not None and first[1] <= wanted and not self._timeline.missing:
+            return first
+        self.container.close()
+        self._open()
+        self._stamped = self._decode()
+        return next(self._stamped, None)
+
+    def _decode(self) -> Iterator[_Stamped]:
+        for packet in self._packets():
+            try:
+                frames = self._stream.decode(packet)
+            except av.FFmpegError:
+                self.skipped += 1
+                continue
+            for frame in frames:
+                yield (frame, *self._timeline.stamp(frame.pts, frame.duration))
+
+    def _packets(self) -> Iterator[Packet[VideoStream] | None]:
+        """Packets of the video stream, the flushing one last; others go to ``on_packet``. None flushes too."""
+        try:
+            for packet in self.container.demux() if self._path == PIPE else self.container.demux(self._stream):
+                if packet.stream is self._stream:
+                    yield cast("Packet[VideoStream]", packet)
+                elif packet.size:
+                    self.on_packet(cast("Packet[Stream]", packet))
+        except av.error.InvalidDataError:  # the file ends in the middle of something: use what came before
+            self.skipped += 1
+            yield None
+        except OSError as error:
+            raise InputError(f"{shown(self._path)} cannot be read further: {reason(error)}") from error
+
+    def _planes(self, frame: VideoFrame) -> tuple[Tensor, ...]:
+        info = self.info
+        if (frame.width, frame.height, frame.format.name) != (info.width, info.height, info.pix_fmt):
+            raise InputError(
+                f"the picture of {shown(self._path)} changes from {info.width}x{info.height} {info.pix_fmt} to "
+                f"{frame.width}x{frame.height} {frame.format.name} at frame {self.decoded}: "
+                "upscale the parts one by one with --start and --duration"
+            )
+        if PlaneLayout.parse(info.pix_fmt) is None:
+            frame = self._reformatter.reformat(frame, format=info.layout.pix_fmt)
+        return tuple(from_dlpack(plane) for plane in frame.planes)
+
+
+def probe(path: str, *, format: str | None = None) -> VideoInfo:
+    """What the video at ``path`` is. Decodes one frame of it.
+
+    Raises InputError.
+    """
+    with Source(path, format=format) as source:
+        return source.info
+
+
+def _limited(info: VideoInfo, start: Fraction, duration: Fraction | None) -> VideoInfo:
+    """``info`` of the chosen part: its duration and estimated frames."""
+    left = None if info.duration is None else max(info.duration - start, Fraction(0))
+    if duration is not None:
+        left = duration if left is None else min(left, duration)
+    if left == info.duration:
+        return info
+    return replace(info, duration=left, frames=None if left is None else max(1, round(left * info.rate)))

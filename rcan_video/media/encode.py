@@ -1,0 +1,199 @@
+"""Frames into a container: encoder, muxer and passengers behind one ``write``."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import av
+from av.codec.context import Flags
+from av.video.reformatter import VideoReformatter
+from torch.utils.dlpack import from_dlpack
+
+from rcan_video.errors import OutputError, UsageError
+from rcan_video.frames import Frame, PlaneLayout, VideoInfo
+from rcan_video.media.codecs import VideoTarget, plan_video
+from rcan_video.media.files import open_output, output_errors, reason
+from rcan_video.media.streams import FilePackets, Passengers, PipePackets, Window
+from rcan_video.options import EncodeOptions
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.stream import Stream
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+    from torch import Tensor
+
+# x265 reports nonsense DTS, about -2^53, for streams of one or two frames (x265 issue 781).
+_NO_DTS = -(1 << 50)
+
+
+class Writer:
+    """The output. Opened whole (encoder at the real size, header for the real streams) before the first frame.
+
+    ``path`` None is standard output. One thread at a time. ``finish`` makes the file complete; leaving the ``with``
+    without it leaves a part, which is the caller's to remove.
+
+    Raises OutputError and UsageError at construction, OutputError on writing.
+    """
+
+    target: VideoTarget
+
+    def __init__(
+        self,
+        path: Path | None,
+        info: VideoInfo,
+        scale: int,
+        options: EncodeOptions,
+        *,
+        format: str | None = None,
+        window: Window | None = None,
+        packets: FilePackets | PipePackets | None = None,
+        name: str,
+        stop: threading.Event,
+    ) -> None:
+        self._name = name
+        self._info = info
+        self._reformatter = VideoReformatter()
+        window = window or Window()
+        self._shift = round(window.shift / info.time_base)
+        self.frames = 0
+        self._first: int | None = None
+        self._last = 0
+        self._output = open_output(path, format=format, options=_container_options(info.time_base), stop=stop)
+        self._passengers: Passengers | None = None
+        try:
+            self.container = self._output.format.name
+            self.target = plan_video(info, scale, self.container, options)
+            self.notices = list(self.target.notices)
+            self._stream = self._add_video(options)
+            if packets is not None and self._output.default_audio_codec == "none":
+                self.notices.append(f"{self.container} holds video alone: the audio is left out")
+                packets.close()
+            elif packets is not None:
+                audio = [s for s in info.of_kind("audio") if s.index in {p.index for p in packets.streams}]
+                self._passengers = Passengers(self._output, packets, audio, window, options.audio_codec)
+            self._output.metadata.update(info.tags)
+            with output_errors(name):
+                self._output.start_encoding()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def span(self) -> int:
+        """Ticks of the video's time base from the first frame's PTS to the last one's."""
+        return self._last - (self._first or 0)
+
+    def write(self, frame: Frame) -> None:
+        """Encode one frame; its planes may be slices of memory that nobody overwrites while they are referenced."""
+        picture = self._picture(frame)
+        picture.pts = frame.pts + self._shift
+        picture.time_base = self._info.time_base
+        picture.duration = frame.duration
+        self.frames += 1
+        self._first = frame.pts if self._first is None else self._first
+        self._last = frame.pts
+        with output_errors(self._name):
+            self._mux(self._stream.encode(picture))
+
+    def finish(self) -> None:
+        """Flush the encoder and the passengers, and write the trailer."""
+        with output_errors(self._name):
+            self._mux(self._stream.encode(None))
+            if self._passengers is not None:
+                self._passengers.mux_until(None)
+            self.close()
+
+    def close(self) -> None:
+        if self._passengers is not None:
+            self._passengers.close()
+        self._output.close()
+
+    def _add_video(self, options: EncodeOptions) -> VideoStream:
+        target, tags = self.target, self.target.color.tags
+        if target.codec == "libsvtav1":
+            os.environ.setdefault("SVT_LOG", "1")  # errors only: its banner would run over the progress bar
+        try:
+            stream = self._output.add_stream(target.codec, rate=self._info.rate, options=dict(target.options))
+        except ValueError as error:
+            raise OutputError(
+                f"{self.container} cannot carry {target.codec} video: choose another container, such as .mkv"
+            ) from error
+        stream = cast("VideoStream", stream)
+        context = stream.codec_context
+        for key in options.options:
+            if key not in cast("Any", context.supported_options):  # in PyAV's stubs it is no container
+                self._unknown_option(key)
+        stream.width, stream.height, stream.pix_fmt = target.width, target.height, target.pix_fmt
+        stream.time_base = context.time_base = self._info.time_base
+        stream.metadata.update(self._info.stream_tags)
+        context.color_range = tags.range
+        context.colorspace = tags.matrix
+        context.color_primaries = tags.primaries
+        context.color_trc = tags.transfer
+        if self._info.sar is not None:
+            context.sample_aspect_ratio = self._info.sar
+        context.flags |= Flags.frame_duration
+        if target.codec in ("libx265", "hevc_nvenc") and self.container in ("mp4", "mov"):
+            context.codec_tag = "hvc1"  # the tag that Apple's players want; FFmpeg's default is hev1
+        try:
+            context.open()
+        except (av.FFmpegError, ValueError) as error:
+            raise OutputError(
+                f"the encoder {target.codec} does not open for {target.width}x{target.height} {target.pix_fmt}: "
+                f"{reason(error)}; see --codec, --preset and --encoder-opt"
+            ) from error
+        for key in context.options:  # what an encoder does not know stays behind
+            self._unknown_option(key)
+        return stream
+
+    def _unknown_option(self, key: str) -> None:
+        raise UsageError(
+            f"the encoder {self.target.codec} has no option {key!r}: see ffmpeg -h encoder={self.target.codec}"
+        )
+
+    def _picture(self, frame: Frame) -> VideoFrame:
+        target = self.target
+        shapes = target.layout.shapes(target.width, target.height)
+        planes = tuple(p[:h, :w] for p, (h, w) in zip(frame.planes, shapes, strict=True))
+        picture = _wrap(planes, target.layout, target.width, target.height)
+        if PlaneLayout.parse(target.pix_fmt) is None:
+            picture = self._reformatter.reformat(picture, format=target.pix_fmt)
+        return picture
+
+    def _mux(self, packets: Iterator[Packet[Stream]] | list[Packet[Stream]]) -> None:
+        for packet in packets:
+            if packet.dts is not None and packet.dts < _NO_DTS:
+                packet.dts = packet.pts
+            if self._passengers is not None and packet.dts is not None:
+                self._passengers.mux_until(packet.dts * Fraction(packet.time_base))
+            self._output.mux(packet)
+
+
+def _wrap(planes: tuple[Tensor, ...], layout: PlaneLayout, width: int, height: int) -> VideoFrame:
+    """A frame on the planes' own memory; a copy where PyAV takes none (odd sizes of subsampled formats)."""
+    if width % (1 << layout.sub_w) == 0 and height % (1 << layout.sub_h) == 0:
+        return av.VideoFrame.from_dlpack(planes, format=layout.pix_fmt)
+    frame = av.VideoFrame(width, height, layout.pix_fmt)
+    for plane, data in zip(frame.planes, planes, strict=True):
+        from_dlpack(plane).copy_(data)
+    return frame
+
+
+def _container_options(time_base: Fraction) -> dict[str, str]:
+    """MP4 and MOV: count in the source's ticks, so that every PTS and the start survive exactly."""
+    if time_base.numerator != 1 or time_base.denominator >= 1 << 31:
+        return {}
+    ticks = str(time_base.denominator)
+    return {"video_track_timescale": ticks, "movie_timescale": ticks}

@@ -1,0 +1,147 @@
+"""Opening inputs, naming outputs, and FFmpeg's errors in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import av.error
+
+from rcan_video.errors import InputError, OutputError, PipeClosed
+from rcan_video.media.pipes import BUFFER_BYTES, PipeReader, PipeWriter
+
+if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+
+PIPE = "-"
+
+# A container may name other resources (a playlist, a concat script): only files are ever opened.
+_PROTOCOLS = "file"
+
+
+def open_input(path: str, *, format: str | None = None, stop: threading.Event | None = None) -> InputContainer:
+    """Open a file, or standard input where ``path`` is ``-``; reading from that ends when ``stop`` is set.
+
+    Raises InputError (no such file, a directory, no permission, not media).
+    """
+    options = {"protocol_whitelist": _PROTOCOLS}
+    source: PipeReader | str
+    if path == PIPE:
+        source = PipeReader(sys.stdin.fileno(), stop or threading.Event())
+    else:
+        if Path(path).is_dir():
+            raise InputError(f"{path} is a directory: name a video file")
+        # "file:" keeps names such as "concat:x" or "a:b.mp4" from being read as protocols.
+        source = f"file:{path}"
+    try:
+        return av.open(source, "r", format=format, options=options, metadata_errors="replace", buffer_size=BUFFER_BYTES)
+    except (av.FFmpegError, ValueError, OSError) as error:
+        raise InputError(f"{shown(path)} cannot be opened: {_why_not_open(path, error)}") from error
+
+
+def _why_not_open(path: str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, PermissionError):
+        return "permission is denied"
+    if path != PIPE and Path(path).exists() and Path(path).stat().st_size == 0:
+        return "the file is empty"
+    if isinstance(error, EOFError | av.error.InvalidDataError):
+        return "it is no media file that FFmpeg can read, or its header is damaged or cut off"
+    return reason(error)
+
+
+def reason(error: Exception) -> str:
+    """FFmpeg's own words, without its error number and file name."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
+
+
+def shown(path: str) -> str:
+    """How a path is called in messages."""
+    return "standard input" if path == PIPE else path
+
+
+@contextlib.contextmanager
+def output_errors(name: str) -> Iterator[None]:
+    """Turn what FFmpeg and the system raise while writing ``name`` into OutputError."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise PipeClosed(f"the reader of {name} has closed it") from error
+    except OSError as error:  # FFmpeg's errors too, where they have an errno
+        if error.errno == errno.ENOSPC:
+            raise OutputError(f"{name} cannot be written: the disk is full") from error
+        raise OutputError(f"{name} cannot be written: {reason(error)}") from error
+    except (av.FFmpegError, ValueError) as error:
+        raise OutputError(f"{name} cannot be written: {reason(error)}") from error
+
+
+def check_output(source: str, target: str, *, overwrite: bool) -> None:
+    """Refuse, before any work, an output that exists, is the input itself, or has no folder to lie in.
+
+    Raises OutputError.
+    """
+    if target == PIPE:
+        return
+    path = Path(target)
+    if path.is_dir():
+        raise OutputError(f"{target} is a directory: name a file in it")
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"{target} cannot be written: the folder {folder} does not exist")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{target} cannot be written: the folder {folder} does not permit it")
+    if path.exists():
+        if source != PIPE and Path(source).exists() and path.samefile(source):
+            raise OutputError(f"{target} is the input itself: name another output")
+        if not overwrite:
+            raise OutputError(f"{target} exists already: name another output or pass --overwrite")
+
+
+class PartFile:
+    """The file that is written: hidden beside the output, and given its name only by ``commit``.
+
+    The suffix stays last so that FFmpeg knows the container. Leaving the ``with`` without ``commit`` removes it.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.target = Path(target)
+        self.path = self.target.with_name(f".{self.target.stem}.{os.getpid()}.part{self.target.suffix}")
+
+    def __enter__(self) -> PartFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def commit(self) -> None:
+        """Make the bytes durable, then give the file its name; both steps are atomic for a reader."""
+        with output_errors(str(self.target)):
+            with self.path.open("rb+") as file:
+                os.fsync(file.fileno())
+            self.path.replace(self.target)
+
+
+def open_output(
+    path: Path | None, *, format: str | None, options: dict[str, str], stop: threading.Event
+) -> OutputContainer:
+    """Open a container for writing: a file, or standard output where ``path`` is None.
+
+    Raises OutputError where FFmpeg knows no container for the name.
+    """
+    if path is None:
+        writer = PipeWriter(sys.stdout.fileno(), stop)
+        return av.open(writer, "w", format=format, container_options=options, buffer_size=BUFFER_BYTES)
+    try:
+        return av.open(f"file:{path}", "w", format=format, container_options=options)
+    except ValueError as error:
+        raise OutputError(
+            f"no container is known for the ending {path.suffix!r}: use .mp4, .mkv, .mov or .webm"
+        ) from error

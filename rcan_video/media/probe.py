@@ -1,0 +1,151 @@
+"""What a video is, asked once: from the container's header and its first decoded frame into a ``VideoInfo``."""
+
+from __future__ import annotations
+
+import re
+import threading
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+import av
+import av.logging
+from av.audio.stream import AudioStream
+
+from rcan_video.errors import InputError
+from rcan_video.frames import ColorSpec, ColorTags, PlaneLayout, Siting, StreamInfo, VideoInfo
+from rcan_video.media.files import shown
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.stream import Stream
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+_DEFAULT_RATE = Fraction(25)
+_FASTEST = 480  # containers that count in milliseconds may claim 1000 frames/s where they do not know
+_SITINGS = frozenset(get_args(Siting))
+_log_lock = threading.Lock()
+
+
+def best_video(container: InputContainer, path: str) -> VideoStream:
+    """The stream to upscale: FFmpeg's choice, which passes over cover art.
+
+    Raises InputError where there is none.
+    """
+    stream = container.streams.best("video")
+    if stream is None:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "no streams"
+        raise InputError(f"{shown(path)} has no video stream to upscale (it holds {kinds})")
+    if stream.codec_context is None:
+        raise InputError(f"{shown(path)} has a video stream of a codec that FFmpeg cannot decode")
+    return cast("VideoStream", stream)
+
+
+def nominal_rate(stream: VideoStream) -> Fraction:
+    """Frames per second as far as the container knows; a hint for encoders and estimates, never for times."""
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+        if rate and rate <= _FASTEST:
+            return Fraction(rate)
+    return _DEFAULT_RATE
+
+
+def time_base(stream: VideoStream) -> Fraction:
+    """Seconds per tick of the stream's timestamps."""
+    return Fraction(stream.time_base) if stream.time_base else 1 / nominal_rate(stream)
+
+
+def planar_layout(pix_fmt: str) -> PlaneLayout:
+    """The planar layout that holds every colour sample of a pixel format exactly; alpha is left out.
+
+    Raises InputError for formats with nothing to hold them (hardware surfaces).
+    """
+    if layout := PlaneLayout.parse(pix_fmt):
+        return layout
+    fmt = av.VideoFormat(pix_fmt, 16, 16)
+    color = [c for c in fmt.components if not c.is_alpha]
+    if not color:
+        raise InputError(f"frames in the pixel format {pix_fmt} cannot be read")
+    # xyz12 and the like have no depth of their own among the planar formats; floats are read as 16 bits.
+    depth = next((d for d in (8, 9, 10, 12, 14, 16) if d >= max(c.bits for c in color)), 16)
+    if fmt.is_rgb or fmt.has_palette or pix_fmt.startswith("xyz"):
+        return PlaneLayout("rgb", depth)
+    if len(color) == 1:
+        return PlaneLayout("gray", depth)
+    chroma = color[1]
+    return PlaneLayout("yuv", depth, (16 // chroma.width).bit_length() - 1, (16 // chroma.height).bit_length() - 1)
+
+
+def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame, start: int, path: str) -> VideoInfo:
+    """``VideoInfo`` of an opened input. ``frame`` is the first decoded one: it, not the header, is what will come."""
+    layout = planar_layout(frame.format.name)
+    tags = ColorTags(
+        matrix=int(frame.colorspace),
+        primaries=int(frame.color_primaries),
+        transfer=int(frame.color_trc),
+        range=2 if frame.format.name.startswith("yuvj") else int(frame.color_range),
+        siting=_siting(container, stream.index),
+    )
+    rate = nominal_rate(stream)
+    duration = _duration(container, stream)
+    frames = stream.frames or (round(duration * rate) if duration else None)
+    sar = stream.sample_aspect_ratio
+    return VideoInfo(
+        path=path,
+        container=container.format.name,
+        index=stream.index,
+        codec=stream.codec_context.name,
+        width=frame.width,
+        height=frame.height,
+        pix_fmt=frame.format.name,
+        layout=layout,
+        color=ColorSpec.resolve(tags, layout, frame.width, frame.height),
+        time_base=time_base(stream),
+        rate=rate,
+        start=start,
+        duration=duration,
+        frames=frames,
+        sar=Fraction(sar) if sar and sar != 1 else None,
+        others=tuple(_stream_info(s) for s in container.streams if s.index != stream.index),
+        tags=dict(container.metadata),
+        stream_tags=dict(stream.metadata),
+    )
+
+
+def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    if stream.duration and stream.time_base:
+        return Fraction(stream.duration * stream.time_base)
+    return Fraction(container.duration, av.time_base) if container.duration else None
+
+
+def _stream_info(stream: Stream) -> StreamInfo:
+    context = stream.codec_context
+    detail = ""
+    if isinstance(stream, AudioStream) and context is not None:
+        detail = f"{stream.codec_context.channels} ch, {stream.codec_context.sample_rate} Hz"
+    return StreamInfo(
+        index=stream.index,
+        kind=stream.type,
+        codec=context.name if context is not None else "unknown",
+        language=stream.metadata.get("language"),
+        detail=detail,
+    )
+
+
+def _siting(container: InputContainer, index: int) -> Siting | None:
+    """The chroma location tag. PyAV 18 has no attribute for it, but FFmpeg's dump of the format names it.
+
+    The dump exists only while PyAV listens to FFmpeg's log. That is switched on for this one call, before a frame
+    has been decoded: a frame-threaded decoder that is closed while PyAV listens can deadlock (PyAV #367).
+    """
+    with _log_lock:
+        av.logging.set_level(av.logging.VERBOSE)
+        try:
+            dump = cast("Any", container).dumps_format()  # missing in PyAV's stubs
+        finally:
+            av.logging.set_level(None)
+    line = re.search(rf"Stream #0:{index}\D.*?: Video: .*", dump)
+    for group in re.findall(r"\(([^()]*)\)", line.group()) if line else ():
+        for word in group.split(", "):
+            if word in _SITINGS:
+                return cast("Siting", word)
+    return None

@@ -1,0 +1,123 @@
+"""The bundled weights, and one door to them and to any checkpoint of the user's own.
+
+``entries`` reads ``index.json`` alone; torch is loaded by ``load_model``, so that --help stays quick.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rcan_video.errors import WeightsError
+
+if TYPE_CHECKING:
+    from rcan_video.network.rcan import RCAN
+
+DEFAULT_SCALE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One bundled checkpoint. ``config`` holds the fields of ``RCANConfig``; ``scores`` gives, for each test set,
+    "psnr_y" of these weights and of "bicubic" in dB."""
+
+    name: str
+    scale: int
+    path: Path
+    sha256: str
+    config: Mapping[str, object]
+    trained_on: str
+    licence: str
+    scores: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A network ready to run (eval, float32, CPU), and the file that it came from: ``sha256`` is of its bytes."""
+
+    net: RCAN
+    name: str
+    path: Path
+    sha256: str
+
+
+def entries() -> tuple[Entry, ...]:
+    """What is bundled, sorted by name and scale. Raises WeightsError where the installation lacks it."""
+    folder = _folder()
+    try:
+        found = [
+            Entry(
+                name=item["name"],
+                scale=item["scale"],
+                path=folder / item["file"],
+                sha256=item["sha256"],
+                config=item["config"],
+                trained_on=item["trained_on"],
+                licence=item["licence"],
+                scores=item["scores"],
+            )
+            for item in json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{folder / 'index.json'}: cannot be read ({error}); install rcan-video anew") from error
+    return tuple(sorted(found, key=lambda entry: (entry.name, entry.scale)))
+
+
+def load_model(model: str, scale: int | None = None) -> LoadedModel:
+    """The network called ``model``, a bundled name or else the path of a checkpoint.
+
+    ``scale`` None means 2 for a bundled name and the checkpoint's own for a path. A file that has the name of
+    bundled weights is reached as ``./name``. Raises WeightsError where there is no such model, where it has
+    another scale, and where the file is damaged.
+    """
+    bundled = entries()
+    if any(entry.name == model for entry in bundled):
+        entry = _pick(bundled, model, DEFAULT_SCALE if scale is None else scale)
+        return _load(entry.path, entry.name, entry.sha256)
+    path = Path(model)
+    if not path.exists():
+        raise WeightsError(
+            f"{model}: there is no such file, nor are such weights bundled; bundled are: {_listing(bundled)}"
+        )
+    loaded = _load(path, path.stem)
+    own = loaded.net.config.scale
+    if scale is not None and scale != own:
+        raise WeightsError(
+            f"{model}: is a x{own} model, --scale asks for x{scale}; give --scale {own} or a model for x{scale}"
+        )
+    return loaded
+
+
+def _pick(bundled: tuple[Entry, ...], name: str, scale: int) -> Entry:
+    for entry in bundled:
+        if (entry.name, entry.scale) == (name, scale):
+            return entry
+    raise WeightsError(f"{name}: no x{scale} weights are bundled; bundled are: {_listing(bundled)}")
+
+
+def _load(path: Path, name: str, sha256: str | None = None) -> LoadedModel:
+    """Read, check and build from the same bytes."""
+    from rcan_video.network import checkpoint  # loads torch
+
+    content = checkpoint.read_bytes(path)
+    digest = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and digest != sha256:
+        raise WeightsError(f"{path}: is not the file that was bundled (sha256 differs); install rcan-video anew")
+    return LoadedModel(checkpoint.from_bytes(content, str(path)), name, path, digest)
+
+
+def _listing(bundled: tuple[Entry, ...]) -> str:
+    return ", ".join(f"{entry.name} x{entry.scale}" for entry in bundled)
+
+
+def _folder() -> Path:
+    """``rcan_video/weights`` in an installed wheel, ``weights`` beside the package in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "weights", package.parent / "weights"):
+        if (folder / "index.json").is_file():
+            return folder
+    raise WeightsError(f"{package / 'weights'}: the bundled weights are missing; install rcan-video anew")

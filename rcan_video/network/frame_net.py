@@ -1,0 +1,65 @@
+"""The device's whole work as one module: stored planes in, stored planes out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rcan_video.color import PlanesToRgb, RgbToPlanes
+from rcan_video.errors import WeightsError
+from rcan_video.frames import LUMA_WEIGHTS, ColorSpec, PlaneLayout
+
+_KR, _KB = LUMA_WEIGHTS[1]
+_KG = 1 - _KR - _KB
+
+
+class FrameNet(nn.Module):
+    """``PlanesToRgb``, the network, ``RgbToPlanes``.
+
+    ``net`` maps (N, colors, H, W) float32, nominally 0..1, to (N, colors, scale H, scale W), not clipped. ``source``
+    and ``target`` say how the planes that come and go are stored and coloured; they may differ in every respect.
+    ``width`` and ``height`` are those of the source in pixels, the same for every frame.
+
+    A network of one colour gets the luma of the picture (BT.709, whatever the video's own matrix: the network
+    wants lightness, not the video's Y), and the rest of the colours is enlarged by bicubic interpolation beside it.
+
+    Raises ``WeightsError`` for a network of any other number of colours than 1 and 3.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        source: tuple[PlaneLayout, ColorSpec],
+        target: tuple[PlaneLayout, ColorSpec],
+        width: int,
+        height: int,
+        colors: int,
+        scale: int,
+    ) -> None:
+        super().__init__()
+        if colors not in (1, 3):
+            raise WeightsError(f"this model has {colors} colour channels; a video needs one with 3 (RGB) or 1 (luma)")
+        self.net = net
+        self.colors = colors
+        self.scale = scale
+        self.to_rgb = PlanesToRgb(*source, width, height)
+        self.to_planes = RgbToPlanes(*target, scale * width, scale * height)
+
+    def forward(self, *planes: Tensor) -> tuple[Tensor, ...]:
+        """(N, H, W) uint8 or uint16 planes of the source's layout to the target's, ``scale`` times as large."""
+        enlarged = self._enlarge(self.to_rgb(*planes))
+        stored: tuple[Tensor, ...] = self.to_planes(enlarged)
+        return stored
+
+    def _enlarge(self, rgb: Tensor) -> Tensor:
+        enlarged: Tensor
+        if self.colors == 3:
+            # Convolutions on CPU and on tensor cores want the channels innermost; the rest of the network follows.
+            enlarged = self.net(rgb.contiguous(memory_format=torch.channels_last))
+        else:
+            luma = _KR * rgb[:, 0:1] + _KG * rgb[:, 1:2] + _KB * rgb[:, 2:3]
+            differences = F.interpolate(rgb - luma, scale_factor=self.scale, mode="bicubic", align_corners=False)
+            enlarged = differences + self.net(luma)
+        return enlarged

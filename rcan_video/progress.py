@@ -1,0 +1,160 @@
+"""What people see while a job runs: a bar on a terminal, a line now and then elsewhere; all on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rcan_video.options import Report
+
+_PLAIN_SECONDS = 10.0
+
+
+class Progress(Protocol):
+    """How a job tells what it is doing. Called from one thread at a time."""
+
+    def start(self, description: str, total: int | None) -> None:
+        """Work begins; ``total`` is the expected number of frames, None where nobody knows."""
+
+    def update(self, done: int) -> None:
+        """``done`` frames are written so far."""
+
+    def notice(self, text: str) -> None:
+        """One sentence that people should read."""
+
+    def detail(self, text: str) -> None:
+        """One sentence for people who want to know more (``--verbose``)."""
+
+    def finish(self, report: Report | None) -> None:
+        """Work ends, well with a report or badly with None."""
+
+
+class Silent:
+    """Says nothing (``--quiet``, and the default of the Python API)."""
+
+    def start(self, description: str, total: int | None) -> None: ...
+
+    def update(self, done: int) -> None: ...
+
+    def notice(self, text: str) -> None: ...
+
+    def detail(self, text: str) -> None: ...
+
+    def finish(self, report: Report | None) -> None: ...
+
+
+class Plain:
+    """Lines for logs and pipes: one at the start, one every ten seconds, one at the end."""
+
+    def __init__(self, stream: TextIO | None = None, *, verbose: bool = False) -> None:
+        self._verbose = verbose
+        self._stream = stream or sys.stderr
+        self._total: int | None = None
+        self._begin = self._last = 0.0
+
+    def start(self, description: str, total: int | None) -> None:
+        self._total = total
+        self._begin = self._last = time.monotonic()
+        self._say(description)
+
+    def update(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self._last < _PLAIN_SECONDS:
+            return
+        self._last = now
+        fps = done / (now - self._begin)
+        total = max(self._total, done) if self._total else None
+        left = f", {duration_text((total - done) / fps)} left" if total else ""
+        self._say(f"frame {done}/{total or '?'}, {fps:.2f} fps{left}")
+
+    def notice(self, text: str) -> None:
+        self._say(text)
+
+    def detail(self, text: str) -> None:
+        if self._verbose:
+            self._say(text)
+
+    def finish(self, report: Report | None) -> None:
+        if report is not None:
+            self._say(summary(report))
+
+    def _say(self, text: str) -> None:
+        self._stream.write(f"rcan-video: {text}\n")
+        self._stream.flush()
+
+
+class Bar:
+    """A live bar: frames, rate, time left."""
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.table import Column
+
+        self._verbose = verbose
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = Progress(
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=2)),
+            BarColumn(bar_width=None, table_column=Column(ratio=3)),
+            TextColumn("{task.fields[count]}", justify="right"),
+            TextColumn("{task.fields[rate]}", justify="right"),
+            TextColumn("{task.fields[left]}", justify="right"),
+            TimeElapsedColumn(),
+            console=self._console,
+            expand=True,
+        )
+        self._task = self._bar.add_task("", total=None, start=False, count="", rate="", left="")
+        self._begin = 0.0
+        self._total: int | None = None
+
+    def start(self, description: str, total: int | None) -> None:
+        self._total = total
+        self._begin = time.monotonic()
+        self._bar.start()
+        self._bar.start_task(self._task)
+        self._bar.update(self._task, description=description, total=total, count=f"0/{total or '?'}")
+
+    def update(self, done: int) -> None:
+        fps = done / max(time.monotonic() - self._begin, 1e-9)
+        # The container's count is an estimate: the bar never runs past its end.
+        total = max(self._total, done) if self._total else None
+        self._bar.update(
+            self._task,
+            completed=done,
+            total=total,
+            count=f"{done}/{total or '?'}",
+            rate=f"{fps:.2f} fps",
+            left=f"{duration_text((total - done) / fps)} left" if total else "",
+        )
+
+    def notice(self, text: str) -> None:
+        self._console.print(text, style="yellow", markup=False)
+
+    def detail(self, text: str) -> None:
+        if self._verbose:
+            self._console.print(text, style="dim", markup=False)
+
+    def finish(self, report: Report | None) -> None:
+        self._bar.stop()
+        if report is not None:
+            self._console.print(summary(report), markup=False)
+
+
+def duration_text(seconds: float) -> str:
+    """``42 s``, ``3:07``, ``1:02:03``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def summary(report: Report) -> str:
+    """One line about a finished job."""
+    where = report.output or "standard output"
+    return (
+        f"{where}: {report.frames_out} frames, {report.width}x{report.height}, "
+        f"{duration_text(report.seconds)}, {report.fps:.2f} fps"
+    )

@@ -1,0 +1,20 @@
+"""Fixtures and rules for all tests."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+REQUIRE_CUDA = "RCAN_VIDEO_REQUIRE_CUDA"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked ``cuda`` are skipped without CUDA, but fail where the environment promises it: a GPU that has
+    fallen away must not pass for tested."""
+    if item.get_closest_marker("cuda") is None or torch.cuda.is_available():
+        return
+    if os.environ.get(REQUIRE_CUDA):
+        pytest.fail(f"{REQUIRE_CUDA} is set, but torch {torch.__version__} sees no CUDA device")
+    pytest.skip(f"no CUDA device (set {REQUIRE_CUDA}=1 to fail instead)")

@@ -1,0 +1,168 @@
+import importlib.util
+import sys
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from rcan_video.metrics import psnr, psnr_y
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SAMPLE = EXAMPLES / "sample.mp4"
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module
+
+
+make_sample = example("make_sample")
+demo_picture = example("demo_picture")
+
+
+def upscaled(path: Path, scale: int = 2, shift: int = 0, size: tuple[int, int] | None = None) -> Path:
+    """A stand-in for a result: the sample enlarged by pixel repetition, losslessly, its times moved by ``shift``."""
+    with av.open(str(SAMPLE)) as source, av.open(str(path), "w") as output:
+        video = output.add_stream("libx264", rate=25, options={"qp": "0", "preset": "ultrafast"})
+        video.width, video.height = size or (320 * scale, 180 * scale)
+        video.pix_fmt = "yuv420p"
+        video.codec_context.time_base = source.streams.video[0].time_base
+        video.codec_context.colorspace, video.codec_context.color_range = 1, 1
+        for frame in source.decode(video=0):
+            large = frame.reformat(video.width, video.height, interpolation="POINT")
+            large.pts, large.time_base = frame.pts + shift, frame.time_base
+            large.pict_type = av.video.frame.PictureType.NONE
+            output.mux(video.encode(large))
+        output.mux(video.encode(None))
+    return path
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return upscaled(tmp_path_factory.mktemp("examples") / "result.mp4")
+
+
+def test_the_sample_is_what_the_readme_says() -> None:
+    assert SAMPLE.stat().st_size < 500_000
+    with av.open(str(SAMPLE)) as container:
+        (video,), (audio,) = container.streams.video, container.streams.audio
+        context = video.codec_context
+        assert (context.name, context.pix_fmt, context.width, context.height) == ("h264", "yuv420p", 320, 180)
+        assert (context.colorspace, context.color_primaries, context.color_trc, context.color_range) == (1, 1, 1, 1)
+        assert (audio.codec_context.name, audio.rate, audio.layout.name) == ("aac", 48_000, "stereo")
+        times = [frame.pts * frame.time_base for frame in container.decode(video)]
+    assert times == [Fraction(n, 25) for n in range(75)]
+
+
+def test_the_tone_is_440_hz_and_fades() -> None:
+    with av.open(str(SAMPLE)) as container:
+        sound = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
+    assert sound.shape[0] == 2 and abs(sound.shape[1] - 144_000) <= 1024
+    middle = sound[0, 48_000:96_000]
+    assert int(np.argmax(np.abs(np.fft.rfft(middle)))) == 440  # a second long: a bin is a hertz
+    assert np.abs(sound[:, :500]).max() < 0.01 < 0.15 < np.abs(middle).max()
+
+
+def test_drawing_is_deterministic_and_moves() -> None:
+    first = make_sample.draw(20)
+    make_sample.draw(3)  # what is drawn in between leaves no trace
+    assert first.shape == (180, 320, 3) and first.dtype == np.uint8
+    assert np.array_equal(make_sample.draw(20), first)
+    again = example("make_sample")  # nothing cached
+    assert np.array_equal(again.draw(20), first)
+    assert psnr(make_sample.draw(21), first) < 30
+
+
+@pytest.mark.parametrize("index", [0, 37, 74])
+def test_the_sample_shows_what_the_script_draws(index: int) -> None:
+    still = demo_picture.still(SAMPLE, Fraction(index, 25))
+    assert still.time == Fraction(index, 25)
+    assert psnr_y(make_sample.draw(index), demo_picture._rgb(still.frame, 2), 0) > 36
+
+
+def test_the_script_writes_a_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(make_sample, "FRAMES", 5)
+    make_sample.write(tmp_path / "clip.mp4")
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 5
+        assert container.streams.audio[0].duration == 5 * 48_000 // 25
+
+
+def test_the_demo_picture(tmp_path: Path, result: Path) -> None:
+    picture = tmp_path / "demo.png"
+    demo_picture.compare(SAMPLE, result, picture)
+    drawn = cv2.imdecode(np.frombuffer(picture.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    assert drawn.shape[1] > 1000
+
+
+def test_the_same_frame_of_both_is_taken(result: Path) -> None:
+    before = demo_picture.still(SAMPLE, None)
+    assert before.time == Fraction(30, 25)
+    after = demo_picture.still(result, before.time)
+    assert after.time == before.time
+    small, large = demo_picture._rgb(before.frame, 2), demo_picture._rgb(after.frame, 2)
+    beside = demo_picture._rgb(demo_picture.still(SAMPLE, Fraction(31, 25)).frame, 2)
+    assert psnr(small, large[::2, ::2]) > psnr(small, beside) + 6
+    late = demo_picture.still(SAMPLE, Fraction(99))
+    assert late.time == Fraction(74, 25)
+
+
+def test_untagged_sources_are_read_by_one_matrix() -> None:
+    """Untagged 640x360 is BT.601 by custom and 1280x720 is BT.709: the picture must not show that as a change."""
+    plane = np.concatenate([np.full((360, 640), 81), np.full((90, 640), 90), np.full((90, 640), 240)]).astype(np.uint8)
+    small = av.VideoFrame.from_ndarray(plane, format="yuv420p")
+    large = small.reformat(1280, 720)
+    matrix = demo_picture._spec(small, 2).matrix
+    assert matrix == 6
+    before, after = demo_picture._rgb(small, matrix), demo_picture._rgb(large, matrix)
+    assert np.abs(before.mean((0, 1)) - after.mean((0, 1))).max() < 0.6
+    assert np.abs(before.mean((0, 1)) - (255, 0, 0)).max() < 2
+
+
+@pytest.mark.parametrize(
+    ("source", "result", "code", "words"),
+    [
+        ("missing.mp4", SAMPLE, 3, "missing.mp4: cannot be read as video (No such file or directory)"),
+        (EXAMPLES / "make_sample.py", SAMPLE, 3, "make_sample.py: cannot be read as video (Invalid data"),
+        (SAMPLE, EXAMPLES, 3, "examples: cannot be read as video (Is a directory)"),
+        (SAMPLE, "tone.wav", 3, "tone.wav: holds no video"),
+        (SAMPLE, "late.mp4", 3, "late.mp4: has no frame at 1.200 s"),
+        (SAMPLE, "wide.mp4", 3, "a result of 642x360 is no whole multiple of its source of 320x180"),
+        (SAMPLE, SAMPLE, 4, "demo.png: cannot be written"),
+    ],
+)
+def test_one_sentence_when_it_cannot_be_drawn(
+    source: Path | str,
+    result: Path | str,
+    code: int,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if result == "tone.wav":
+        with av.open("tone.wav", "w") as output:
+            stream = output.add_stream("pcm_s16le", rate=48_000, layout="mono")
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.int16), format="s16", layout="mono")
+            sound.sample_rate = 48_000
+            output.mux(stream.encode(sound))
+            output.mux(stream.encode(None))
+    elif result == "late.mp4":
+        upscaled(Path(result), shift=200)
+    elif result == "wide.mp4":
+        upscaled(Path(result), size=(642, 360))
+    monkeypatch.setattr(sys, "argv", ["demo_picture.py", str(source), str(result), "nowhere/demo.png"])
+    with pytest.raises(SystemExit) as stopped:
+        demo_picture.main()
+    said = capsys.readouterr()
+    assert stopped.value.code == code
+    assert words in said.err and said.err.count("\n") == 1 and not said.out
