@@ -48,10 +48,12 @@ class FrameNet(nn.Module):
         self.to_planes = RgbToPlanes(*target, scale * width, scale * height)
 
     def forward(self, *planes: Tensor) -> tuple[Tensor, ...]:
-        """(N, H, W) uint8 or uint16 planes of the source's layout to the target's, ``scale`` times as large."""
+        """(N, H, W) uint8 or uint16 of the source's layout to (N, scale H, scale W) of the target's, chroma as stored;
+        and one tensor more, a bool of shape (1,): whether the network gave NaN or infinity, which rounding hides."""
         enlarged = self._enlarge(self.to_rgb(*planes))
-        stored: tuple[Tensor, ...] = self.to_planes(enlarged)
-        return stored
+        # A sum carries any NaN or infinity on; looking at each sample took forty times as long.
+        not_finite = ~torch.isfinite(enlarged.sum()).reshape(1)
+        return (*self.to_planes(enlarged), not_finite)
 
     def _enlarge(self, rgb: Tensor) -> Tensor:
         enlarged: Tensor
