@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from rcan_video.engine.backend import resolve_device
 from rcan_video.engine.torch_engine import TorchEngine
-from rcan_video.errors import VerificationError
+from rcan_video.errors import UsageError, VerificationError
+from rcan_video.frames import ColorSpec
 from rcan_video.media.decode import Source
 from rcan_video.media.encode import Writer
 from rcan_video.media.files import PIPE, PartFile, check_output, shown
@@ -23,7 +24,7 @@ from rcan_video.media.verify import verify
 from rcan_video.network.catalog import LoadedModel, load_model
 from rcan_video.network.fold import FoldedRCAN
 from rcan_video.network.frame_net import FrameNet
-from rcan_video.options import DeviceOptions, Options, Report
+from rcan_video.options import STREAM_FORMATS, DeviceOptions, Options, Report
 from rcan_video.pipeline import run
 from rcan_video.progress import Progress, Silent
 
@@ -42,24 +43,31 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
     """
     progress = progress or Silent()
     begun = time.perf_counter()
+    if options.output == PIPE and options.format not in STREAM_FORMATS:
+        raise UsageError(f"standard output needs a container: give --format {', '.join(STREAM_FORMATS)}")
     check_output(options.input, options.output, overwrite=options.overwrite)
     model = load_model(options.model.model, options.model.scale)
     device = resolve_device(options.device.device)
     stop = threading.Event()
     with ExitStack() as stack:
-        source = stack.enter_context(
-            Source(options.input, format=options.format, start=options.start, duration=options.duration, stop=stop)
-        )
+        source = stack.enter_context(Source(options.input, start=options.start, duration=options.duration, stop=stop))
         info = source.info
-        part = stack.enter_context(PartFile(options.output)) if options.output != PIPE else None
+        part = (
+            stack.enter_context(PartFile(options.output, overwrite=options.overwrite))
+            if options.output != PIPE
+            else None
+        )
         writer = stack.enter_context(_open_writer(options, source, part, model.net.config.scale, stop))
         engine = open_engine(model, info, writer.target, device, options.device)
         stack.callback(engine.close)
-        for text in (*writer.notices, *_left_behind(info)):
-            progress.notice(text)
-        progress.start(_description(options, info, writer.target, engine), info.frames)
+        notices = [*writer.notices, *_left_behind(info), *_untagged(info, writer.target)]
         report = None
         try:
+            progress.start(_description(options, info, writer.target, engine), info.frames)
+            for text in _details(info, writer, model):
+                progress.detail(text)
+            for text in notices:
+                progress.notice(text)
             counts = run(source.frames(), engine, writer.write, stop=stop, on_written=progress.update)
             writer.finish()
             if not source.decoded == counts.decoded == counts.written == writer.frames:
@@ -70,10 +78,11 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
             if part is not None:
                 span = writer.span * info.time_base
                 verify(part.path, options.output, writer.container, writer.frames, span)
-                part.commit()
-            notices = source.notices()
-            for text in notices:
+            for text in source.notices():
                 progress.notice(text)
+                notices.append(text)
+            if part is not None:
+                part.commit()
             report = Report(
                 output=Path(options.output) if part is not None else None,
                 frames_in=source.decoded,
@@ -128,7 +137,7 @@ def _open_writer(options: Options, source: Source, part: PartFile | None, scale:
         packets = PipePackets(source.container, indices)
         source.listen(packets.put)
     elif indices:
-        packets = FilePackets(options.input, options.format, indices, window)
+        packets = FilePackets(options.input, indices, window)
     else:
         source.listen(lambda _: None)
     return Writer(
@@ -161,6 +170,31 @@ def _left_behind(info: VideoInfo) -> list[str]:
         f"{s.kind} stream {s.index} ({s.codec}) of {shown(info.path)} is not carried over"
         for s in info.others
         if s.kind != "audio"
+    ]
+
+
+def _untagged(info: VideoInfo, target: VideoTarget) -> list[str]:
+    """A sentence where the source leaves its matrix to guessing, and the larger picture changes the guess."""
+    guess = ColorSpec.resolve(info.color.tags, target.layout, target.width, target.height)
+    if "matrix" not in info.color.guessed or guess.matrix == info.color.matrix:
+        return []
+    return [
+        f"{shown(info.path)} does not say which colour matrix it uses: it is read as BT.601, as its size suggests, "
+        f"and stays untagged, but at {target.width}x{target.height} players may take it for BT.709"
+    ]
+
+
+def _details(info: VideoInfo, writer: Writer, model: LoadedModel) -> list[str]:
+    """What was found and chosen."""
+    color, target = info.color, writer.target
+    assumed = f" ({', '.join(color.guessed)} assumed)" if color.guessed else ""
+    options = " ".join(f"{key}={value}" for key, value in target.options.items()) or "no options"
+    return [
+        f"input: {info.codec} {info.pix_fmt} in {info.container}, {float(info.rate):.6g} frames/s, "
+        f"matrix {color.matrix}, {'full' if color.full_range else 'limited'} range, chroma {color.siting}{assumed}",
+        *(f"input: {s.kind} stream {s.index}, {s.codec} {s.detail}".rstrip() for s in info.others),
+        f"output: {target.codec} {target.pix_fmt} in {writer.container}, {options}",
+        f"weights: {model.path}, sha256 {model.sha256}",
     ]
 
 

@@ -44,7 +44,8 @@ class EncodeOptions:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """One job. ``input`` and ``output`` are paths or ``-``; ``format`` names the container of a pipe;
+    """One job. ``input`` and ``output`` are paths or ``-``; ``format`` names the container of standard
+    output (that of standard input is recognised);
     ``start`` and ``duration`` are seconds."""
 
     input: str

@@ -5,8 +5,8 @@ A decode thread owns the input, the caller's thread owns the device, an encode t
     frames -> [decode thread] -> batches -> [caller: engine.submit] -> tickets -> [encode thread: engine.result, write]
 
 Queues are bounded by the bytes that they hold, so memory does not depend on the length of the video. Every wait is
-short and looks at the stop event; whoever fails first sets it, and the error is raised in the caller with its own
-traceback once both threads have ended.
+short and every step looks at the stop event; whoever fails first sets it, and the error is raised in the caller with
+its own traceback once both threads have ended.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ QUEUE_BYTES = 256 << 20
 # Below this many items a queue admits more whatever their size: the engine's three streams need work in flight.
 QUEUE_ITEMS = 3
 _POLL_SECONDS = 0.1
-# A thread that does not come back from a system call (a dead network disk) is left behind as a daemon.
-_JOIN_SECONDS = 5.0
 
 
 class _Stopped(Exception):
@@ -39,7 +37,10 @@ class _Stopped(Exception):
 
 
 class BoundedQueue(Generic[T]):
-    """First in, first out, between one producer and one consumer, bounded by bytes."""
+    """First in, first out, between one producer and one consumer, bounded by bytes.
+
+    Once ``stop`` is set neither side gets any further: what is queued is dropped, not worked off.
+    """
 
     def __init__(self, stop: threading.Event, limit: int = QUEUE_BYTES) -> None:
         self._stop = stop
@@ -52,6 +53,7 @@ class BoundedQueue(Generic[T]):
     def put(self, item: T, nbytes: int) -> None:
         """Wait for room, then append."""
         with self._changed:
+            self._check()
             while len(self._items) >= QUEUE_ITEMS and self._bytes + nbytes > self._limit:
                 self._wait()
             self._items.append((item, nbytes))
@@ -67,6 +69,7 @@ class BoundedQueue(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         while True:
             with self._changed:
+                self._check()
                 while not self._items:
                     if self._closed:
                         return
@@ -77,18 +80,22 @@ class BoundedQueue(Generic[T]):
             yield item
 
     def _wait(self) -> None:
+        self._changed.wait(_POLL_SECONDS)
+        self._check()
+
+    def _check(self) -> None:
         if self._stop.is_set():
             raise _Stopped
-        self._changed.wait(_POLL_SECONDS)
 
 
 @dataclass(slots=True)
 class Counts:
-    """What went through. ``seconds`` by stage: the time that each was busy, not waiting."""
+    """What went through. ``seconds`` by stage: the time that each was busy, not waiting for another."""
 
     decoded: int = 0
     written: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "network": 0.0, "encode": 0.0})
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)  # two threads time the network
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -96,7 +103,8 @@ class Counts:
         try:
             yield
         finally:
-            self.seconds[stage] += time.perf_counter() - start
+            with self._lock:
+                self.seconds[stage] += time.perf_counter() - start
 
 
 def run(
@@ -110,8 +118,9 @@ def run(
     """Send all ``frames`` through ``engine`` to ``write``, in order; ``on_written`` hears the number written so far.
 
     ``frames`` is used up in the decode thread, ``write`` and ``on_written`` run in the encode thread.
-    ``stop`` is set on the first error, for whatever else waits in these threads.
-    Raises whatever any stage raises first; then nothing more is written.
+    ``stop`` is set on the first error, for whatever else waits in these threads; nobody else may set it.
+    Raises whatever any stage raises first, and only when both threads have ended, so that the caller may close what
+    they used. After an error no further frame is written.
     """
     batches: BoundedQueue[FrameBatch] = BoundedQueue(stop)
     tickets: BoundedQueue[Ticket] = BoundedQueue(stop)
@@ -136,44 +145,59 @@ def run(
                 done = engine.result(ticket)
             with counts.timed("encode"):
                 for frame in done.frames:
+                    if stop.is_set():
+                        return
                     write(frame)
             counts.written += len(done)
             on_written(counts.written)
 
-    def guarded(stage: Callable[[], None]) -> None:
-        try:
-            stage()
-        except _Stopped:
-            pass
-        except BaseException as error:  # kept, and raised in the caller
-            fail(error)
-
-    threads = [
-        threading.Thread(target=guarded, args=(stage,), name=f"rcan-video {stage.__name__}", daemon=True)
-        for stage in (decode, encode)
-    ]
-    for thread in threads:
-        thread.start()
+    threads = [_Worker(stage, fail) for stage in (decode, encode)]
     try:
+        for thread in threads:
+            thread.start()
         for batch in batches:
             with counts.timed("network"):
                 ticket = engine.submit(batch)
             tickets.put(ticket, ticket.nbytes)
         tickets.close()
-        # Until the last frame is written: in short waits, so that Ctrl-C is heard.
-        while threads[1].is_alive() and not stop.is_set():
-            threads[1].join(_POLL_SECONDS)
+        for thread in threads:
+            thread.wait()
     except _Stopped:
         pass
     except BaseException as error:
         fail(error)
     finally:
-        deadline = time.monotonic() + _JOIN_SECONDS
         for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.wait()
     if errors:
         raise errors[0]
     return counts
+
+
+class _Worker(threading.Thread):
+    """A thread that hands its error to ``fail``."""
+
+    def __init__(self, stage: Callable[[], None], fail: Callable[[BaseException], None]) -> None:
+        super().__init__(name=f"rcan-video {stage.__name__}", daemon=True)
+        self._stage = stage
+        self._fail = fail
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        try:
+            self._stage()
+        except _Stopped:
+            pass
+        except BaseException as error:  # kept, and raised in the caller
+            self._fail(error)
+        finally:
+            self._ended.set()
+
+    def wait(self) -> None:
+        """Until it has ended, if it was started. Not ``join``: when Ctrl-C interrupts that, CPython 3.11 takes the
+        thread for dead from then on (gh-90882), and the caller would close what it still uses."""
+        while self.ident is not None and not self._ended.wait(_POLL_SECONDS):
+            pass
 
 
 def _batched(frames: Iterable[Frame], size: int, counts: Counts) -> Iterator[FrameBatch]:

@@ -7,6 +7,8 @@ import time
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from rcan_video.options import Report
 
 _PLAIN_SECONDS = 10.0
@@ -64,10 +66,7 @@ class Plain:
         if now - self._last < _PLAIN_SECONDS:
             return
         self._last = now
-        fps = done / (now - self._begin)
-        total = max(self._total, done) if self._total else None
-        left = f", {duration_text((total - done) / fps)} left" if total else ""
-        self._say(f"frame {done}/{total or '?'}, {fps:.2f} fps{left}")
+        self._say("frame " + ", ".join(part for part in _figures(done, self._total, now - self._begin) if part))
 
     def notice(self, text: str) -> None:
         self._say(text)
@@ -88,15 +87,17 @@ class Plain:
 class Bar:
     """A live bar: frames, rate, time left."""
 
-    def __init__(self, *, verbose: bool = False) -> None:
+    def __init__(self, console: Console | None = None, *, verbose: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.table import Column
 
         self._verbose = verbose
-        self._console = Console(stderr=True, highlight=False)
+        self._console = console or Console(stderr=True, highlight=False)
         self._bar = Progress(
-            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=2)),
+            TextColumn(
+                "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=2)
+            ),
             BarColumn(bar_width=None, table_column=Column(ratio=3)),
             TextColumn("{task.fields[count]}", justify="right"),
             TextColumn("{task.fields[rate]}", justify="right"),
@@ -117,17 +118,9 @@ class Bar:
         self._bar.update(self._task, description=description, total=total, count=f"0/{total or '?'}")
 
     def update(self, done: int) -> None:
-        fps = done / max(time.monotonic() - self._begin, 1e-9)
-        # The container's count is an estimate: the bar never runs past its end.
+        count, rate, left = _figures(done, self._total, time.monotonic() - self._begin)
         total = max(self._total, done) if self._total else None
-        self._bar.update(
-            self._task,
-            completed=done,
-            total=total,
-            count=f"{done}/{total or '?'}",
-            rate=f"{fps:.2f} fps",
-            left=f"{duration_text((total - done) / fps)} left" if total else "",
-        )
+        self._bar.update(self._task, completed=done, total=total, count=count, rate=rate, left=left)
 
     def notice(self, text: str) -> None:
         self._console.print(text, style="yellow", markup=False)
@@ -140,6 +133,16 @@ class Bar:
         self._bar.stop()
         if report is not None:
             self._console.print(summary(report), markup=False)
+
+
+def _figures(done: int, total: int | None, seconds: float) -> tuple[str, str, str]:
+    """(frames, rate, time left) in words; the last is empty where ``total`` is unknown. That is an estimate of the
+    container's, and ``done`` may pass it."""
+    fps = done / max(seconds, 1e-9)
+    if not total:
+        return f"{done}/?", f"{fps:.2f} fps", ""
+    total = max(total, done)
+    return f"{done}/{total}", f"{fps:.2f} fps", f"{duration_text((total - done) / fps)} left"
 
 
 def duration_text(seconds: float) -> str:

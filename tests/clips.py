@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,6 +28,10 @@ Kind = Literal["video", "audio", "subtitle"]
 
 SHARED = Path(__file__).parents[2] / "shared"
 AUDIO_RATE = 48000
+
+# Both encoders print banners to stderr unless told otherwise.
+os.environ.setdefault("SVT_LOG", "1")
+_QUIET = {"libx265": {"x265-params": "log-level=none"}}
 
 
 def shared(name: str) -> Path:
@@ -120,7 +125,7 @@ def make_clip(
     layout = PlaneLayout.parse(pix_fmt) or PlaneLayout("rgb")
     with av.open(f"file:{path}", "w", format=format, container_options=dict(container_options or {})) as output:
         output.metadata.update(metadata or {})
-        stream: Any = output.add_stream(codec, rate=rate, options=dict(options or {}))
+        stream: Any = output.add_stream(codec, rate=rate, options={**_QUIET.get(codec, {}), **(options or {})})
         stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
         context = stream.codec_context
         stream.time_base = context.time_base = time_base

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+# As the command does it: idle OpenMP threads that spin make torch and the encoder crawl on few cores. Read on import.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 import torch
 

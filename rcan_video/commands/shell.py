@@ -13,40 +13,45 @@ import click
 from rcan_video.errors import Interrupted, PipeClosed, RcanVideoError
 from rcan_video.progress import Bar, Plain, Progress, Silent
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def run_command(command: click.Command, name: str) -> NoReturn:
     """Run a click command under ``name`` and leave the process with the exit code of ``rcan_video.errors``."""
     # Threads that have no more work spin by default, and take the cores from the encoder. Read by OpenMP when torch
     # is imported, therefore set here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    signal.signal(signal.SIGTERM, _terminate)
-    debug = "--debug" in sys.argv
-    sys.exit(_run(command, name, debug=debug))
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and the shell's "&" leave it
+            signal.signal(number, _interrupt)
+    sys.exit(_run(command, name, debug="--debug" in sys.argv))
 
 
 def _run(command: click.Command, name: str, *, debug: bool) -> int:
     try:
-        command.main(prog_name=name, standalone_mode=False)
+        # Not command.main(): that takes any EOFError for Ctrl-D and any broken pipe for its own.
+        with command.make_context(name, sys.argv[1:]) as context:
+            command.invoke(context)
         return 0
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
-        error.show()
+        _say(name, f"{error.format_message().rstrip('.')} (see {name} --help)")
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort, Interrupted):
-        _say("interrupted: no output was left; run the same command again")
+    except (KeyboardInterrupt, Interrupted):
+        _say(name, "interrupted before the output was complete: run the same command again")
         return Interrupted.exit_code
     except PipeClosed as error:
         return error.exit_code
     except RcanVideoError as error:
         if debug:
             traceback.print_exc()
-        _say(str(error))
+        _say(name, str(error))
         return error.exit_code
     except Exception as error:  # the last resort: whatever comes here is a bug, and says so
         if debug:
             traceback.print_exc()
-        _say(f"this is a bug ({type(error).__name__}: {error}): please report it with what --debug prints")
+        _say(name, f"this is a bug ({type(error).__name__}: {error}): please report it with what --debug prints")
         return RcanVideoError.exit_code
 
 
@@ -57,9 +62,12 @@ def progress_for_terminal(*, quiet: bool, verbose: bool) -> Progress:
     return Bar(verbose=verbose) if sys.stderr.isatty() else Plain(verbose=verbose)
 
 
-def _terminate(signum: int, frame: object) -> None:
-    raise Interrupted
+def _interrupt(signum: int, frame: object) -> None:
+    """The first signal ends the work in good order; a second one ends the process at once."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    raise KeyboardInterrupt
 
 
-def _say(text: str) -> None:
-    click.echo(f"rcan-video: {text}", err=True)
+def _say(name: str, text: str) -> None:
+    click.echo(f"{name}: {text}", err=True)

@@ -92,7 +92,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option(
     "--format",
     type=click.Choice(STREAM_FORMATS),
-    help="Container of standard input and output ('-').",
+    help="Container of standard output ('-').",
 )
 @click.option("--start", type=_Seconds(), metavar="TIME", help="Begin here (seconds or h:mm:ss).")
 @click.option("--duration", type=_Seconds(), metavar="TIME", help="Do only this much.")
@@ -126,7 +126,7 @@ def command(
     """Upscale the video INPUT into OUTPUT with RCAN, frame by frame.
 
     Everything but the picture's size stays as it was. Either may be '-': standard
-    input or output, in the container that --format names.
+    input, or standard output in the container that --format names.
     """
     from rcan_video.job import upscale
 

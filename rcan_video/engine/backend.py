@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from rcan_video.engine.memory import keep_freed_memory, return_freed_memory
 from rcan_video.errors import DeviceError
 
 ACCELERATORS = ("cuda", "xpu", "mps")  # in the order in which "auto" asks for them
@@ -153,6 +154,8 @@ class Plain:
         self.device = device
         self.unified = device.type == "cpu"
         self._synchronize: Callable[[], object] = torch.mps.synchronize if device.type == "mps" else lambda: None
+        if self.unified:
+            keep_freed_memory()
 
     def name(self) -> str:
         return "Apple GPU" if self.device.type == "mps" else f"{torch.get_num_threads()} threads"
@@ -180,7 +183,9 @@ class Plain:
         return torch.empty(tuple(shape), dtype=dtype)
 
     def empty_cache(self) -> None:
-        if self.device.type == "mps":
+        if self.unified:
+            return_freed_memory()
+        else:
             torch.mps.empty_cache()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import av
 from av.codec.codec import UnknownCodecError, find_best_pix_fmt_of_list
 
-from rcan_video.errors import OutputError, UsageError
+from rcan_video.errors import InputError, OutputError, UsageError
 from rcan_video.frames import ColorSpec, ColorTags, PlaneLayout, VideoInfo
 from rcan_video.media.probe import planar_layout
 from rcan_video.options import EncodeOptions
@@ -41,6 +41,12 @@ _KNOBS: Mapping[str, Knobs] = {
     "hevc_nvenc": Knobs("cq", 19, "preset", {"rc": "vbr"}),
     "av1_nvenc": Knobs("cq", 24, "preset", {"rc": "vbr"}),
 }
+
+# x265 4 writes beyond its memory where the picture is 48 pixels wide or less (its lookahead); with a margin.
+_X265_WIDTH = 64
+
+# Options by which a user chooses the rate otherwise; encoders would prefer our default quality to them.
+_RATE_OPTIONS = frozenset({"b", "qp"})
 
 # Encoders that refuse odd sizes with subsampled chroma.
 _EVEN_ONLY = frozenset({"libx264", "libx265", "libsvtav1"})
@@ -76,7 +82,8 @@ def default_codec(container: str, layout: PlaneLayout, transfer: int) -> str:
 def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptions) -> VideoTarget:
     """The encoder and everything it is told for ``info`` enlarged ``scale`` times into ``container``.
 
-    Raises OutputError (no such encoder here), UsageError (an option that the encoder does not have).
+    Raises OutputError (no such encoder here, or not for this size), UsageError (an option that the encoder does not
+    have).
     """
     name = options.codec or default_codec(container, info.layout, info.color.tags.transfer)
     try:
@@ -85,6 +92,7 @@ def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptio
         raise OutputError(
             f"there is no encoder {name!r}: try libx264, libx265, libsvtav1, libvpx-vp9, ffv1 or prores_ks"
         ) from error
+    name = codec.name  # "h264" finds libx264
     if codec.type != "video":
         raise OutputError(f"{name} is no video encoder: try libx264, libx265, libsvtav1, libvpx-vp9 or ffv1")
     formats = [f.name for f in codec.video_formats or ()]
@@ -99,14 +107,20 @@ def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptio
         if even != (width, height):
             notices.append(f"{name} needs even sizes: {width}x{height} is cut to {even[0]}x{even[1]}")
             width, height = even
+    if name == "libx265" and width < _X265_WIDTH:
+        raise OutputError(
+            f"libx265 takes no picture narrower than {_X265_WIDTH} pixels, and this one has {width}: "
+            "use --codec libx264 or ffv1"
+        )
+    color = _color(info, layout, pix_fmt)
     return VideoTarget(
-        codec=codec.name,
+        codec=name,
         pix_fmt=pix_fmt,
         layout=layout,
-        color=_color(info, layout, pix_fmt),
+        color=color,
         width=width,
         height=height,
-        options=_encoder_options(codec.name, options, info.color.tags),
+        options=_encoder_options(name, options, color.tags),
         notices=tuple(notices),
     )
 
@@ -114,9 +128,11 @@ def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptio
 def _pix_fmt(codec: str, formats: list[str], layout: PlaneLayout, wanted: str | None) -> str:
     if wanted is not None:
         try:
-            av.VideoFormat(wanted, 16, 16)
+            planar_layout(wanted)
         except ValueError as error:
             raise UsageError(f"--pix-fmt {wanted}: FFmpeg knows no such pixel format") from error
+        except InputError as error:
+            raise UsageError(f"--pix-fmt {wanted}: frames cannot be written in it") from error
         if formats and wanted not in formats:
             raise UsageError(f"--pix-fmt {wanted}: {codec} takes only {', '.join(formats)}")
         return wanted
@@ -135,7 +151,9 @@ def _color(info: VideoInfo, layout: PlaneLayout, pix_fmt: str) -> ColorSpec:
     """The source's colour; adapted only where YUV becomes RGB or the other way."""
     source = info.color
     if (layout.family == "rgb") == (info.layout.family == "rgb"):
-        return replace(source, full_range=True) if pix_fmt.startswith("yuvj") else source
+        if pix_fmt.startswith("yuvj"):
+            return replace(source, full_range=True, tags=replace(source.tags, range=2))
+        return source
     if layout.family == "rgb":
         tags = replace(source.tags, matrix=0, range=2, siting=None)
     else:
@@ -146,7 +164,9 @@ def _color(info: VideoInfo, layout: PlaneLayout, pix_fmt: str) -> ColorSpec:
 def _encoder_options(codec: str, options: EncodeOptions, tags: ColorTags) -> dict[str, str]:
     knobs = _KNOBS.get(codec, Knobs())
     chosen = dict(knobs.fixed or {})
-    quality = options.crf if options.crf is not None else knobs.default_quality
+    quality = options.crf
+    if quality is None and _RATE_OPTIONS.isdisjoint(options.options):
+        quality = knobs.default_quality
     if quality is not None:
         if knobs.quality is None:
             raise UsageError(f"{codec} has no constant-quality setting: leave --crf out, or use --encoder-opt")

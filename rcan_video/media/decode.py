@@ -85,18 +85,15 @@ class Source:
         self,
         path: str,
         *,
-        format: str | None = None,
         start: Fraction | None = None,
         duration: Fraction | None = None,
         stop: threading.Event | None = None,
     ) -> None:
         self._path = path
-        self._format = format
         self._stop = stop
         self._reformatter = VideoReformatter()
         self._others: deque[Packet[Stream]] = deque()  # met before anybody listened
         self.on_packet: Callable[[Packet[Stream]], None] = self._others.append
-        self.skipped = 0
         self.decoded = 0
         self._open()
         try:
@@ -147,18 +144,21 @@ class Source:
         return found
 
     def _open(self) -> None:
-        self.container = open_input(self._path, format=self._format, stop=self._stop)
+        self.container = open_input(self._path, stop=self._stop)
         try:
             self._stream = best_video(self.container, self._path)
             for stream in self.container.streams:
                 # A file is read a second time for its other streams, at the encoder's pace.
                 if stream is not self._stream and self._path != PIPE:
                     stream.discard = Discard.all
-            self._stream.thread_type = "AUTO"
+            # Not by frame: such a decoder reports a damaged packet some packets later, and while it is drained PyAV
+            # then loses every frame that comes behind the report.
+            self._stream.thread_type = "SLICE"
             self._stream.codec_context.thread_count = _THREADS
         except BaseException:
             self.container.close()
             raise
+        self.skipped = 0
         self._time_base = time_base(self._stream)
         self._timeline = Timeline(self._time_base, nominal_rate(self._stream))
 
@@ -171,22 +171,32 @@ class Source:
         origin = first[1]
         wanted = origin + ceil(start / self._time_base)
         if start > 2 * _LEAD_IN and self._path != PIPE:
-            first = self._land(wanted) or first
+            first = self._land(wanted)
         while first is not None and first[1] < wanted:
             first = next(self._stamped, None)
         if first is None:
             raise InputError(f"{shown(self._path)} ends before --start {float(start):g} seconds")
         self._first = first
         self._end = None if duration is None else wanted + ceil(duration / self._time_base)
+        if self._end is not None and first[1] >= self._end:
+            raise InputError(
+                f"{shown(self._path)} has no frame in the {float(duration or 0):g} s from --start {float(start):g} on: "
+                "choose a longer --duration"
+            )
         info = describe(self.container, self._stream, first[0], first[1], self._path)
         self.info = _limited(info, start, duration)
 
     def _land(self, wanted: int) -> _Stamped | None:
-        """Seek to a keyframe well before ``wanted``; on a landing behind it, start again from the top."""
-        self.container.seek(wanted - ceil(_LEAD_IN / self._time_base), stream=self._stream, backward=True)
-        self._timeline.restart()
-        self._stamped = self._decode()
-        first = next(self._stamped, None)
+        """Seek to a keyframe well before ``wanted``; start again from the top on a landing behind it, or where the
+        container cannot seek (elementary streams; that it has tried has moved it all the same)."""
+        try:
+            self.container.seek(wanted - ceil(_LEAD_IN / self._time_base), stream=self._stream, backward=True)
+        except av.FFmpegError:
+            first = None
+        else:
+            self._timeline.restart()
+            self._stamped = self._decode()
+            first = next(self._stamped, None)
         if first is not None and first[1] <= wanted and not self._timeline.missing:
             return first
         self.container.close()
@@ -215,7 +225,7 @@ class Source:
         except av.error.InvalidDataError:  # the file ends in the middle of something: use what came before
             self.skipped += 1
             yield None
-        except OSError as error:
+        except (av.FFmpegError, OSError) as error:
             raise InputError(f"{shown(self._path)} cannot be read further: {reason(error)}") from error
 
     def _planes(self, frame: VideoFrame) -> tuple[Tensor, ...]:
@@ -231,12 +241,12 @@ class Source:
         return tuple(from_dlpack(plane) for plane in frame.planes)
 
 
-def probe(path: str, *, format: str | None = None) -> VideoInfo:
+def probe(path: str) -> VideoInfo:
     """What the video at ``path`` is. Decodes one frame of it.
 
     Raises InputError.
     """
-    with Source(path, format=format) as source:
+    with Source(path) as source:
         return source.info
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import av
 from av.codec.context import Flags
@@ -17,7 +18,7 @@ from torch.utils.dlpack import from_dlpack
 from rcan_video.errors import OutputError, UsageError
 from rcan_video.frames import Frame, PlaneLayout, VideoInfo
 from rcan_video.media.codecs import VideoTarget, plan_video
-from rcan_video.media.files import open_output, output_errors, reason
+from rcan_video.media.files import elsewhere, open_output, output_errors, reason
 from rcan_video.media.streams import FilePackets, Passengers, PipePackets, Window
 from rcan_video.options import EncodeOptions
 
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
     from torch import Tensor
 
-# x265 reports nonsense DTS, about -2^53, for streams of one or two frames (x265 issue 781).
-_NO_DTS = -(1 << 50)
+# Encoders that write the sample aspect ratio into their stream. For the others the container has to keep it, and
+# PyAV cannot tell it to Matroska and WebM.
+_SHAPED = frozenset({"libx264", "libx264rgb", "libx265", "h264_nvenc", "hevc_nvenc", "mpeg2video", "mpeg4"})
 
 
 class Writer:
@@ -65,15 +67,15 @@ class Writer:
         self._first: int | None = None
         self._last = 0
         self._output = open_output(path, format=format, options=_container_options(info.time_base), stop=stop)
+        self._packets = packets
         self._passengers: Passengers | None = None
         try:
             self.container = self._output.format.name
             self.target = plan_video(info, scale, self.container, options)
             self.notices = list(self.target.notices)
-            self._stream = self._add_video(options)
+            self._stream = self._add_video()
             if packets is not None and self._output.default_audio_codec == "none":
                 self.notices.append(f"{self.container} holds video alone: the audio is left out")
-                packets.close()
             elif packets is not None:
                 audio = [s for s in info.of_kind("audio") if s.index in {p.index for p in packets.streams}]
                 self._passengers = Passengers(self._output, packets, audio, window, options.audio_codec)
@@ -110,17 +112,25 @@ class Writer:
     def finish(self) -> None:
         """Flush the encoder and the passengers, and write the trailer."""
         with output_errors(self._name):
-            self._mux(self._stream.encode(None))
+            packets = self._stream.encode(None)
+            if self.frames <= 2:
+                # x265 makes up the DTS of streams this short (x265 issue 781), and nothing is reordered in them.
+                for packet in packets:
+                    packet.dts = packet.pts
+            self._mux(packets)
             if self._passengers is not None:
                 self._passengers.mux_until(None)
-            self.close()
+            self._output.close()
 
     def close(self) -> None:
-        if self._passengers is not None:
-            self._passengers.close()
-        self._output.close()
+        """Let go of everything. Without ``finish`` before, nobody wants the file, nor to hear that its end cannot be
+        written: that would hide the error that brought us here."""
+        if self._packets is not None:
+            self._packets.close()
+        with contextlib.suppress(av.FFmpegError, OSError):
+            self._output.close()
 
-    def _add_video(self, options: EncodeOptions) -> VideoStream:
+    def _add_video(self) -> VideoStream:
         target, tags = self.target, self.target.color.tags
         if target.codec == "libsvtav1":
             os.environ.setdefault("SVT_LOG", "1")  # errors only: its banner would run over the progress bar
@@ -128,13 +138,10 @@ class Writer:
             stream = self._output.add_stream(target.codec, rate=self._info.rate, options=dict(target.options))
         except ValueError as error:
             raise OutputError(
-                f"{self.container} cannot carry {target.codec} video: choose another container, such as .mkv"
+                f"{self.container} cannot carry {target.codec} video: choose another {elsewhere(self.container)}"
             ) from error
         stream = cast("VideoStream", stream)
         context = stream.codec_context
-        for key in options.options:
-            if key not in cast("Any", context.supported_options):  # in PyAV's stubs it is no container
-                self._unknown_option(key)
         stream.width, stream.height, stream.pix_fmt = target.width, target.height, target.pix_fmt
         stream.time_base = context.time_base = self._info.time_base
         stream.metadata.update(self._info.stream_tags)
@@ -144,6 +151,10 @@ class Writer:
         context.color_trc = tags.transfer
         if self._info.sar is not None:
             context.sample_aspect_ratio = self._info.sar
+            if target.codec not in _SHAPED and self.container in ("matroska", "webm"):
+                self.notices.append(
+                    f"{target.codec} in {self.container} loses the sample aspect ratio {self._info.sar}: .mp4 keeps it"
+                )
         context.flags |= Flags.frame_duration
         if target.codec in ("libx265", "hevc_nvenc") and self.container in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # the tag that Apple's players want; FFmpeg's default is hev1
@@ -155,13 +166,8 @@ class Writer:
                 f"{reason(error)}; see --codec, --preset and --encoder-opt"
             ) from error
         for key in context.options:  # what an encoder does not know stays behind
-            self._unknown_option(key)
+            raise UsageError(f"the encoder {target.codec} has no option {key!r}: see ffmpeg -h encoder={target.codec}")
         return stream
-
-    def _unknown_option(self, key: str) -> None:
-        raise UsageError(
-            f"the encoder {self.target.codec} has no option {key!r}: see ffmpeg -h encoder={self.target.codec}"
-        )
 
     def _picture(self, frame: Frame) -> VideoFrame:
         target = self.target
@@ -170,12 +176,13 @@ class Writer:
         picture = _wrap(planes, target.layout, target.width, target.height)
         if PlaneLayout.parse(target.pix_fmt) is None:
             picture = self._reformatter.reformat(picture, format=target.pix_fmt)
+        tags = target.color.tags  # ProRes reads them here, not from the encoder's context
+        picture.color_range, picture.colorspace = tags.range, tags.matrix
+        picture.color_primaries, picture.color_trc = tags.primaries, tags.transfer
         return picture
 
     def _mux(self, packets: Iterator[Packet[Stream]] | list[Packet[Stream]]) -> None:
         for packet in packets:
-            if packet.dts is not None and packet.dts < _NO_DTS:
-                packet.dts = packet.pts
             if self._passengers is not None and packet.dts is not None:
                 self._passengers.mux_until(packet.dts * Fraction(packet.time_base))
             self._output.mux(packet)
@@ -193,7 +200,7 @@ def _wrap(planes: tuple[Tensor, ...], layout: PlaneLayout, width: int, height: i
 
 def _container_options(time_base: Fraction) -> dict[str, str]:
     """MP4 and MOV: count in the source's ticks, so that every PTS and the start survive exactly."""
-    if time_base.numerator != 1 or time_base.denominator >= 1 << 31:
+    if time_base.denominator >= 1 << 31:
         return {}
     ticks = str(time_base.denominator)
     return {"video_track_timescale": ticks, "movie_timescale": ticks}

@@ -26,7 +26,7 @@ PIPE = "-"
 _PROTOCOLS = "file"
 
 
-def open_input(path: str, *, format: str | None = None, stop: threading.Event | None = None) -> InputContainer:
+def open_input(path: str, *, stop: threading.Event | None = None) -> InputContainer:
     """Open a file, or standard input where ``path`` is ``-``; reading from that ends when ``stop`` is set.
 
     Raises InputError (no such file, a directory, no permission, not media).
@@ -34,6 +34,8 @@ def open_input(path: str, *, format: str | None = None, stop: threading.Event | 
     options = {"protocol_whitelist": _PROTOCOLS}
     source: PipeReader | str
     if path == PIPE:
+        if sys.stdin is None:
+            raise InputError("standard input is closed: pipe a video into it, or name a file")
         source = PipeReader(sys.stdin.fileno(), stop or threading.Event())
     else:
         if Path(path).is_dir():
@@ -41,7 +43,7 @@ def open_input(path: str, *, format: str | None = None, stop: threading.Event | 
         # "file:" keeps names such as "concat:x" or "a:b.mp4" from being read as protocols.
         source = f"file:{path}"
     try:
-        return av.open(source, "r", format=format, options=options, metadata_errors="replace", buffer_size=BUFFER_BYTES)
+        return av.open(source, "r", options=options, metadata_errors="replace", buffer_size=BUFFER_BYTES)
     except (av.FFmpegError, ValueError, OSError) as error:
         raise InputError(f"{shown(path)} cannot be opened: {_why_not_open(path, error)}") from error
 
@@ -66,6 +68,11 @@ def reason(error: Exception) -> str:
 def shown(path: str) -> str:
     """How a path is called in messages."""
     return "standard input" if path == PIPE else path
+
+
+def elsewhere(container: str) -> str:
+    """Ends the sentence "choose another ..." where ``container`` does not take a stream."""
+    return "codec" if container == "matroska" else "container, such as .mkv"
 
 
 @contextlib.contextmanager
@@ -111,7 +118,8 @@ class PartFile:
     The suffix stays last so that FFmpeg knows the container. Leaving the ``with`` without ``commit`` removes it.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, overwrite: bool) -> None:
+        self._overwrite = overwrite
         self.target = Path(target)
         self.path = self.target.with_name(f".{self.target.stem}.{os.getpid()}.part{self.target.suffix}")
 
@@ -122,10 +130,15 @@ class PartFile:
         self.path.unlink(missing_ok=True)
 
     def commit(self) -> None:
-        """Make the bytes durable, then give the file its name; both steps are atomic for a reader."""
+        """Make the bytes durable, then give the file its name, which is atomic for a reader.
+
+        Raises OutputError, also where a file of that name has appeared meanwhile that is not to be overwritten.
+        """
         with output_errors(str(self.target)):
             with self.path.open("rb+") as file:
                 os.fsync(file.fileno())
+            if not self._overwrite and self.target.exists():
+                raise FileExistsError(errno.EEXIST, "a file of that name has appeared meanwhile")
             self.path.replace(self.target)
 
 
@@ -137,6 +150,8 @@ def open_output(
     Raises OutputError where FFmpeg knows no container for the name.
     """
     if path is None:
+        if sys.stdout is None:
+            raise OutputError("standard output is closed: pipe it into another program, or name a file")
         writer = PipeWriter(sys.stdout.fileno(), stop)
         return av.open(writer, "w", format=format, container_options=options, buffer_size=BUFFER_BYTES)
     try:

@@ -134,16 +134,19 @@ def _stream_info(stream: Stream) -> StreamInfo:
 def _siting(container: InputContainer, index: int) -> Siting | None:
     """The chroma location tag. PyAV 18 has no attribute for it, but FFmpeg's dump of the format names it.
 
-    The dump exists only while PyAV listens to FFmpeg's log. That is switched on for this one call, before a frame
-    has been decoded: a frame-threaded decoder that is closed while PyAV listens can deadlock (PyAV #367).
+    The dump exists only while PyAV listens to FFmpeg's log. That is switched on for this one call alone: a decoder
+    whose threads log while it is closed can deadlock as long as PyAV listens (PyAV #367).
     """
     with _log_lock:
-        av.logging.set_level(av.logging.VERBOSE)
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.INFO)
+        av.logging.set_libav_level(av.logging.VERBOSE)  # below, the dump leaves the location out
         try:
             dump = cast("Any", container).dumps_format()  # missing in PyAV's stubs
         finally:
-            av.logging.set_level(None)
-    line = re.search(rf"Stream #0:{index}\D.*?: Video: .*", dump)
+            av.logging.set_libav_level(av.logging.INFO)  # FFmpeg's default; it cannot be asked
+            av.logging.set_level(level)
+    line = re.search(rf"Stream #0:{index}(?!\d).*?: Video: .*", dump)
     for group in re.findall(r"\(([^()]*)\)", line.group()) if line else ():
         for word in group.split(", "):
             if word in _SITINGS:

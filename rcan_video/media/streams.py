@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, cast
 
 import av
+from av.codec.codec import UnknownCodecError
 from av.stream import Discard
 
 from rcan_video.errors import OutputError
@@ -16,6 +18,7 @@ from rcan_video.frames import StreamInfo
 from rcan_video.media.files import open_input, reason
 
 if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
     from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
@@ -37,16 +40,23 @@ class Window:
 class FilePackets:
     """Packets of some streams of a file, from a container of its own: read at the pace of whoever asks."""
 
-    def __init__(self, path: str, format: str | None, indices: Sequence[int], window: Window) -> None:
-        self.container = open_input(path, format=format)
+    def __init__(self, path: str, indices: Sequence[int], window: Window) -> None:
+        self._open(path, indices)
+        if window.start is not None:
+            try:
+                # A second early: seeking lands by the video's or the container's index, not by each stream's.
+                self.container.seek(max(0, int((window.start - 1) * av.time_base)), backward=True)
+            except av.FFmpegError:  # it cannot seek, and has moved all the same: from the top
+                self.container.close()
+                self._open(path, indices)
+        self._packets = self._read(window.end)
+
+    def _open(self, path: str, indices: Sequence[int]) -> None:
+        self.container = open_input(path)
         self.streams = [self.container.streams[i] for i in indices]
         for stream in self.container.streams:
             if stream.index not in indices:
                 stream.discard = Discard.all
-        if window.start is not None:
-            # A second early: seeking lands by the video's or the container's index, not by each stream's.
-            self.container.seek(max(0, int((window.start - 1) * av.time_base)), backward=True)
-        self._packets = self._read(window.end)
 
     def __call__(self) -> Packet[Stream] | None:
         return next(self._packets, None)
@@ -155,11 +165,30 @@ class Passengers:
 
 
 def _refusal(output: OutputContainer, info: StreamInfo) -> str:
-    hint = ", or re-encode it with --audio-codec aac" if info.kind == "audio" else ""
+    container = output.format.name
+    encoder = "libopus" if container == "webm" else "aac"
+    hint = f", or re-encode it with --audio-codec {encoder}" if info.kind == "audio" else ""
     return (
-        f"{output.format.name} cannot carry {info.kind} stream {info.index} ({info.codec}): "
+        f"{container} cannot carry {info.kind} stream {info.index} ({info.codec}): "
         f"choose another container, such as .mkv{hint}"
     )
+
+
+def _audio_encoder(name: str) -> av.Codec:
+    try:
+        codec = av.Codec(name, "w")
+    except UnknownCodecError:
+        codec = None
+    if codec is None or codec.type != "audio":
+        raise OutputError(f"there is no audio encoder {name!r}: try aac, libopus, flac or libmp3lame")
+    return codec
+
+
+def _nearest_rate(rate: int, known: Sequence[int] | None) -> int:
+    """``rate``, or what an encoder has instead: the next higher one (Opus: 48000 for 44100), else the highest."""
+    if not known or rate in known:
+        return rate
+    return min((r for r in known if r > rate), default=max(known))
 
 
 class _Copy:
@@ -182,8 +211,10 @@ class _Transcode:
     """Audio decoded and encoded again; same rate and channel layout where the encoder has them."""
 
     def __init__(self, output: OutputContainer, stream: AudioStream, info: StreamInfo, codec: str) -> None:
+        rate = _nearest_rate(stream.rate, _audio_encoder(codec).audio_rates)
+        self._source = stream
         try:
-            self._stream = cast("AudioStream", output.add_stream(codec, rate=stream.rate))
+            self._stream = cast("AudioStream", output.add_stream(codec, rate=rate))
             self._stream.codec_context.layout = stream.layout
             self._stream.codec_context.open()
         except (ValueError, av.FFmpegError) as error:
@@ -201,18 +232,16 @@ class _Transcode:
         _dress(self._stream, stream)
 
     def carry(self, packet: Packet[Stream] | None) -> Iterator[Packet[Stream]]:
+        frames: list[AudioFrame | None] = []
+        with contextlib.suppress(av.error.InvalidDataError):  # a damaged packet: a gap
+            frames.extend(self._source.decode(packet))
         if packet is None:
-            for resampled in self._resampler.resample(None):
-                yield from self._stream.encode(resampled)
-            yield from self._stream.encode(None)
-            return
-        try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:
-            return
+            frames.append(None)
         for frame in frames:
-            for resampled in self._resampler.resample(cast("av.AudioFrame", frame)):
+            for resampled in self._resampler.resample(frame):
                 yield from self._stream.encode(resampled)
+        if packet is None:
+            yield from self._stream.encode(None)
 
 
 def _dress(target: Stream, source: Stream) -> None:

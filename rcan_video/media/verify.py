@@ -5,9 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-import av
+from av.stream import Discard
 
-from rcan_video.errors import VerificationError
+from rcan_video.errors import InputError, VerificationError
 from rcan_video.media.files import open_input
 
 # Containers that keep a time for every frame. The others count frames (AVI) or have no times (elementary streams).
@@ -21,11 +21,15 @@ def verify(path: Path, name: str, container: str, frames: int, span: Fraction) -
 
     Raises VerificationError, speaking of the file as ``name``.
     """
-    with open_input(str(path)) as file:
+    try:
+        file = open_input(str(path))
+    except InputError as error:
+        raise VerificationError(f"{name} cannot be read back: please report this") from error
+    with file:
         stream = file.streams.video[0]
         for other in file.streams:
             if other is not stream:
-                other.discard = av.stream.Discard.all
+                other.discard = Discard.all
         packets = [packet.pts for packet in file.demux(stream) if packet.size]
     if len(packets) != frames:
         raise VerificationError(f"{name} holds {len(packets)} frames, but {frames} were upscaled: please report this")

@@ -1,0 +1,344 @@
+"""What travels beside the video: copied bit for bit, at its own time, or refused before the first frame."""
+
+from __future__ import annotations
+
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from clips import make_clip, needs_encoder, read_packets, read_video
+
+from rcan_video.errors import OutputError
+from rcan_video.media.decode import Source
+from rcan_video.media.encode import Writer
+from rcan_video.media.streams import FilePackets, PipePackets, Window
+from rcan_video.options import EncodeOptions
+
+
+def carry(
+    clip: Path,
+    out: Path,
+    *,
+    audio_codec: str | None = None,
+    start: Fraction | None = None,
+    duration: Fraction | None = None,
+    codec: str | None = None,
+) -> Writer:
+    """The main job without a network: the same pictures, the same audio."""
+    with Source(str(clip), start=start, duration=duration) as source:
+        info = source.info
+        first = info.start * info.time_base
+        window = Window(
+            None if start is None else first,
+            None if duration is None else first + duration,
+            Fraction(0) if start is None else -first,
+        )
+        packets = FilePackets(str(clip), [s.index for s in info.of_kind("audio")], window)
+        options = EncodeOptions(
+            codec=codec,
+            preset="ultrafast" if codec is None and out.suffix != ".webm" else None,
+            audio_codec=audio_codec,
+        )
+        stop = threading.Event()
+        with Writer(out, info, 1, options, window=window, packets=packets, name=out.name, stop=stop) as writer:
+            for frame in source.frames():
+                writer.write(frame)
+            writer.finish()
+    return writer
+
+
+def payload(path: Path, track: int = 0) -> list[bytes]:
+    return [p.data for p in read_packets(path, "audio", track)]
+
+
+def offset(path: Path, track: int = 0) -> Fraction:
+    """Seconds from the first picture to the first audio packet."""
+    first = read_packets(path, "audio", track)[0].time
+    picture = min(t for t, _ in read_video(path) if t is not None)
+    assert first is not None
+    return first - picture
+
+
+def sound(path: Path, track: int = 0) -> tuple[np.ndarray[tuple[int], np.dtype[np.float32]], int]:
+    """Decoded samples of the first channel, and their rate."""
+    with av.open(str(path)) as file:
+        stream = file.streams.audio[track]
+        resampler = av.AudioResampler(format="fltp", layout="mono")
+        parts = [out.to_ndarray()[0] for frame in file.decode(stream) for out in resampler.resample(frame)]
+        parts += [out.to_ndarray()[0] for out in resampler.resample(None)]
+        return np.concatenate(parts), stream.rate
+
+
+# -- copies ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "audio_codec", "target"),
+    [
+        ("in.mp4", "aac", "out.mp4"),
+        ("in.mp4", "aac", "out.mkv"),
+        ("in.mp4", "aac", "out.mov"),
+        ("in.mkv", "aac", "out.mp4"),
+        ("in.mkv", "libmp3lame", "out.mp4"),
+        ("in.mkv", "libopus", "out.webm"),
+        ("in.mkv", "libopus", "out.mp4"),
+        ("in.mkv", "flac", "out.mkv"),
+        ("in.mov", "pcm_s16le", "out.mov"),
+        ("in.mov", "pcm_s16le", "out.mkv"),
+        ("in.mkv", "ac3", "out.mp4"),
+    ],
+)
+def test_two_tracks_are_copied_bit_for_bit(tmp_path: Path, source: str, audio_codec: str, target: str) -> None:
+    needs_encoder(audio_codec)
+    clip = make_clip(tmp_path / source, frames=40, audio=2, audio_codec=audio_codec)
+    out = tmp_path / target
+    writer = carry(clip, out)
+    assert writer.notices == []
+    with av.open(str(out)) as file:
+        assert [s.type for s in file.streams] == ["video", "audio", "audio"]
+    for track in range(2):
+        assert payload(out, track) == payload(clip, track)
+        assert payload(out, track)
+        assert abs(offset(out, track) - offset(clip, track)) <= Fraction(1, 1000)
+    assert payload(out, 0) != payload(out, 1)
+
+
+def test_from_transport_stream_into_mp4(tmp_path: Path) -> None:
+    """AAC changes its wrapping (ADTS to MP4's) there, and nothing else."""
+    clip = make_clip(tmp_path / "in.ts", codec="mpeg2video", frames=40, audio=1)
+    out = tmp_path / "out.mp4"
+    carry(clip, out)
+    assert payload(out) == [data[7:] for data in payload(clip)]
+    assert abs(offset(out) - offset(clip)) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize("audio_start", [Fraction(1, 4), Fraction(1)])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_sound_that_begins_later_still_does(tmp_path: Path, audio_start: Fraction, suffix: str) -> None:
+    clip = make_clip(tmp_path / "in.mkv", frames=50, audio=1, audio_start=audio_start)
+    out = tmp_path / f"out{suffix}"
+    carry(clip, out)
+    assert offset(clip) > audio_start - Fraction(1, 20)
+    assert abs(offset(out) - offset(clip)) <= Fraction(1, 1000)
+    assert payload(out) == payload(clip)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_language_title_and_disposition(tmp_path: Path, suffix: str) -> None:
+    plain = make_clip(tmp_path / "plain.mkv", frames=10, audio=2)
+    clip = tmp_path / "in.mkv"
+    with av.open(str(plain)) as file, av.open(str(clip), "w") as output:
+        copies = {s.index: output.add_stream_from_template(s) for s in file.streams}
+        copies[1].metadata.update(language="jpn", title="Comments")
+        copies[2].metadata["language"] = "fra"
+        copies[1].disposition = av.stream.Disposition.comment
+        copies[2].disposition = av.stream.Disposition.default
+        for packet in file.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                output.mux(packet)
+    out = tmp_path / f"out{suffix}"
+    carry(clip, out)
+    with av.open(str(out)) as file:
+        first, second = file.streams.audio
+        assert [first.metadata["language"], second.metadata["language"]] == ["jpn", "fra"]
+        assert second.disposition & av.stream.Disposition.default
+        assert not first.disposition & av.stream.Disposition.default
+        if suffix == ".mkv":
+            assert first.metadata["title"] == "Comments"
+            assert first.disposition & av.stream.Disposition.comment
+
+
+def test_packets_keep_pace_with_the_video(tmp_path: Path) -> None:
+    """A file whose sound comes in one lump at its end cannot be played from a disc or a network."""
+    clip = make_clip(tmp_path / "in.mp4", frames=300, rate=25, audio=1, options={"preset": "ultrafast"})
+    out = tmp_path / "out.mkv"
+    carry(clip, out)
+    now = {"video": Fraction(0), "audio": Fraction(0)}
+    with av.open(str(out)) as file:
+        for packet in file.demux():
+            if packet.size and packet.dts is not None:
+                now[packet.stream.type] = packet.dts * Fraction(packet.time_base)
+                assert abs(now["video"] - now["audio"]) < Fraction(1, 2)
+    assert min(now.values()) > 11
+
+
+# -- a part of it ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("start", "duration"), [(1, 1), (None, 1), (Fraction(6, 5), None), (11, 1)])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_window_takes_the_sound_of_its_pictures(
+    tmp_path: Path, start: Fraction | int | None, duration: int | None, suffix: str
+) -> None:
+    clip = make_clip(
+        tmp_path / f"in{suffix}", frames=25 * 13 if start == 11 else 75, audio=2, options={"preset": "ultrafast"}
+    )
+    out = tmp_path / f"out{suffix}"
+    begin = Fraction(start or 0)
+    carry(
+        clip,
+        out,
+        start=None if start is None else begin,
+        duration=None if duration is None else Fraction(duration),
+    )
+    video = [t for t, _ in read_video(clip) if t is not None]
+    first = video[0] + begin
+    end = first + duration if duration is not None else Fraction(10**6)
+    for track in range(2):
+        expected = [
+            p
+            for p in read_packets(clip, "audio", track)
+            if p.time is not None and (start is None or p.time >= first) and p.time < end
+        ]
+        assert payload(out, track) == [p.data for p in expected]
+        assert expected[0].time is not None
+        assert abs(offset(out, track) - (expected[0].time - first)) <= Fraction(1, 1000)
+    out_video = [t for t, _ in read_video(out) if t is not None]
+    assert len(out_video) == len([t for t in video if first <= t < end])
+    if start is not None:
+        assert out_video[0] <= Fraction(1, 1000)
+
+
+def test_a_window_on_a_container_that_does_not_begin_at_zero(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.ts", codec="mpeg2video", frames=75, audio=1)
+    out = tmp_path / "out.mkv"
+    carry(clip, out, start=Fraction(1), duration=Fraction(1))
+    first = read_video(clip)[25][0]
+    assert first is not None
+    expected = [p for p in read_packets(clip, "audio") if p.time is not None and first <= p.time < first + 1]
+    assert len(payload(out)) == len(expected) > 40
+    assert abs(offset(out) - (expected[0].time - first)) <= Fraction(1, 1000)  # type: ignore[operator]
+
+
+def test_the_bounds_of_a_window() -> None:
+    window = Window(Fraction(1), Fraction(2))
+    assert [window.holds(Fraction(t, 10)) for t in (9, 10, 19, 20)] == [False, True, True, False]
+    assert Window().holds(Fraction(-5))
+    assert Window().holds(Fraction(10**6))
+
+
+# -- encoded again --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "source_codec"),
+    [("in.mov", "pcm_s16le"), ("in.mkv", "libopus"), ("in.mkv", "libmp3lame"), ("in.mp4", "aac"), ("in.mkv", "flac")],
+)
+@pytest.mark.parametrize(
+    ("audio_codec", "target", "frame"),
+    [
+        ("aac", "out.mp4", 1024),
+        ("libopus", "out.webm", 960),
+        ("flac", "out.mkv", 4608),
+        ("libmp3lame", "out.mkv", 1152),
+    ],
+)
+def test_sound_encoded_again_is_the_same_sound(
+    tmp_path: Path, source: str, source_codec: str, audio_codec: str, target: str, frame: int
+) -> None:
+    needs_encoder(source_codec)
+    needs_encoder(audio_codec)
+    clip = make_clip(tmp_path / source, frames=50, audio=1, audio_codec=source_codec)
+    out = tmp_path / target
+    carry(clip, out, audio_codec=audio_codec)
+    before, rate = sound(clip)
+    after, rate_after = sound(out)
+    assert rate_after == rate == 48000
+    assert abs(len(after) - len(before)) <= 2 * frame  # priming and padding
+    assert abs(offset(out) - offset(clip)) <= Fraction(frame + 1024, 48000)
+    with av.open(str(out)) as file:
+        assert file.streams.audio[0].metadata["language"] == "eng"
+        assert file.streams.audio[0].codec_context.layout.name == "stereo"
+    # The same sine: its peak in the spectrum, and its loudness.
+    peaks = [np.argmax(np.abs(np.fft.rfft(x[8000:40000]))) * 48000 / 32000 for x in (before, after)]
+    assert peaks[0] == peaks[1] == pytest.approx(220, abs=1.5)
+    assert np.std(after[8000:40000]) == pytest.approx(np.std(before[8000:40000]), rel=0.1)
+
+
+def test_a_rate_that_the_encoder_does_not_have_is_resampled(tmp_path: Path) -> None:
+    clip = tmp_path / "in.mkv"
+    video = make_clip(tmp_path / "video.mkv", frames=25)
+    with av.open(str(video)) as file, av.open(str(clip), "w") as output:
+        copy = output.add_stream_from_template(file.streams.video[0])
+        track = output.add_stream("pcm_s16le", rate=44100, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 44100, 0, Fraction(1, 44100)
+        output.mux(track.encode(frame))
+        for packet in file.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                output.mux(packet)
+    out = tmp_path / "out.webm"
+    carry(clip, out, audio_codec="libopus")
+    samples, rate = sound(out)
+    assert rate == 48000
+    assert abs(len(samples) / rate - 1) <= 0.05
+
+
+# -- refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "audio_codec", "sentence"),
+    [
+        (
+            "out.webm",
+            None,
+            "webm cannot carry audio stream 1 (aac): choose another container, such as .mkv, "
+            "or re-encode it with --audio-codec libopus",
+        ),
+        ("out.mp4", "libx264", "there is no audio encoder 'libx264': try aac, libopus, flac or libmp3lame"),
+        ("out.mp4", "opium", "there is no audio encoder 'opium': try aac, libopus, flac or libmp3lame"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, target: str, audio_codec: str | None, sentence: str) -> None:
+    clip = make_clip(tmp_path / "in.mp4", frames=3, audio=1)
+    with pytest.raises(OutputError) as caught:
+        carry(clip, tmp_path / target, audio_codec=audio_codec)
+    assert str(caught.value) == sentence
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4"]
+
+
+def test_pcm_into_webm_and_an_encoder_that_webm_refuses(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mov", frames=3, audio=1, audio_codec="pcm_s16le")
+    with pytest.raises(OutputError, match=r"^webm cannot carry audio stream 1 \(pcm_s16le\): .*--audio-codec libopus$"):
+        carry(clip, tmp_path / "out.webm")
+    with pytest.raises(OutputError, match=r"^audio stream 1 \(pcm_s16le\) cannot be encoded as aac in webm: "):
+        carry(clip, tmp_path / "out.webm", audio_codec="aac")
+
+
+# -- the two kinds of packets ---------------------------------------------------------------------------------------
+
+
+def test_packets_of_a_file_that_is_cut_off_end_quietly(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", frames=50, audio=1)
+    whole = payload(clip)
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size * 2 // 3])
+    packets = FilePackets(str(clip), [1], Window())
+    found = []
+    while (packet := packets()) is not None:
+        found.append(bytes(packet))
+    packets.close()
+    assert 0 < len(found) < len(whole)
+    assert found == whole[: len(found)]
+
+
+def test_packets_of_a_pipe_wait_in_order(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", frames=10, audio=2)
+    with av.open(str(clip)) as file:
+        packets = PipePackets(file, [2])
+        assert packets() is None
+        met = [p for p in file.demux() if p.size]
+        for packet in met:
+            packets.put(packet)
+        found = []
+        while (packet := packets()) is not None:
+            found.append(packet)
+        assert found == [p for p in met if p.stream_index == 2]
+        packets.close()
+        packets.put(found[0])
+        assert packets() is None
