@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-# As the command does it: idle OpenMP threads that spin make torch and the encoder crawl on few cores. Read on import.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# As the command does it: idle OpenMP threads that spin for long make torch and the encoder crawl on few cores. Read on import.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import pytest
 import torch

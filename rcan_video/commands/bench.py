@@ -89,11 +89,13 @@ def measure(clip: str, scale: int, model: str, frames: int, runs: int, threads: 
     import torch
 
     from rcan_video.color import PlanesToRgb, RgbToPlanes
+    from rcan_video.engine.memory import keep_freed_memory
     from rcan_video.network.catalog import load_model
     from rcan_video.network.fold import FoldedRCAN
 
     if threads is not None:
         torch.set_num_threads(threads)
+    keep_freed_memory()  # as the engine does it: the bare loop gets all that the whole process has
     network = FoldedRCAN(load_model(model, scale).net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     info, decoded, decode_seconds = _decode(clip, frames)
     to_rgb = PlanesToRgb(info.layout, info.color, info.width, info.height)
