@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# As the command does it: idle OpenMP threads that spin for long make torch and the encoder crawl on few cores. Read on import.
+# As the command does it: idle OpenMP threads that spin for long take the cores from the encoder. Read on import.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import pytest
