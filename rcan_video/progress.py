@@ -85,20 +85,16 @@ class Plain:
 
 
 class Bar:
-    """A live bar: frames, rate, time left."""
+    """What is done, in a line; below it a live bar: frames, rate, time left."""
 
     def __init__(self, console: Console | None = None, *, verbose: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.table import Column
 
         self._verbose = verbose
         self._console = console or Console(stderr=True, highlight=False)
         self._bar = Progress(
-            TextColumn(
-                "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=2)
-            ),
-            BarColumn(bar_width=None, table_column=Column(ratio=3)),
+            BarColumn(bar_width=None),
             TextColumn("{task.fields[count]}", justify="right"),
             TextColumn("{task.fields[rate]}", justify="right"),
             TextColumn("{task.fields[left]}", justify="right"),
@@ -113,9 +109,10 @@ class Bar:
     def start(self, description: str, total: int | None) -> None:
         self._total = total
         self._begin = time.monotonic()
+        self._console.print(description, markup=False)
         self._bar.start()
         self._bar.start_task(self._task)
-        self._bar.update(self._task, description=description, total=total, count=f"0/{total or '?'}")
+        self._bar.update(self._task, total=total, count=f"0/{total or '?'}")
 
     def update(self, done: int) -> None:
         count, rate, left = _figures(done, self._total, time.monotonic() - self._begin)
