@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rcan_video.job import upscale
     from rcan_video.media.decode import probe
     from rcan_video.network.catalog import load_model
-    from rcan_video.options import DeviceOptions, EncodeOptions, ModelOptions, Options, Report
+    from rcan_video.options import DeviceOptions, EncodeOptions, ModelOptions, Options, Report, StreamOptions
 
 __all__ = [
     "DeviceOptions",
@@ -28,6 +28,7 @@ __all__ = [
     "Options",
     "RcanVideoError",
     "Report",
+    "StreamOptions",
     "VideoInfo",
     "__version__",
     "load_model",
@@ -42,6 +43,7 @@ _HOME = {
     "Options": "rcan_video.options",
     "RcanVideoError": "rcan_video.errors",
     "Report": "rcan_video.options",
+    "StreamOptions": "rcan_video.options",
     "VideoInfo": "rcan_video.frames",
     "load_model": "rcan_video.network.catalog",
     "probe": "rcan_video.media.decode",

@@ -166,6 +166,29 @@ class StreamInfo:
     codec: str
     language: str | None = None
     detail: str = ""  # "2 channels, 48000 Hz" and the like, for people
+    cover: bool = False  # a picture that stands for the file (attached picture)
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A named part of the video; times in seconds."""
+
+    start: Fraction
+    end: Fraction
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HdrMetadata:
+    """Static metadata of HDR10 as SMPTE ST 2086 and CTA-861.3 define it. None where the stream has no such part.
+
+    ``primaries`` are x and y of red, green, blue and white; ``luminance`` is (lowest, highest) of the mastering
+    display in cd/m2; ``light`` is (MaxCLL, MaxFALL) in cd/m2.
+    """
+
+    primaries: tuple[tuple[Fraction, Fraction], ...] | None = None
+    luminance: tuple[Fraction, Fraction] | None = None
+    light: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +216,10 @@ class VideoInfo:
     frames: int | None
     sar: Fraction | None = None
     others: tuple[StreamInfo, ...] = ()
+    display_matrix: tuple[int, ...] | None = None  # nine numbers as MP4 stores them: rotation and flips on display
+    hdr: HdrMetadata | None = None
+    dynamic: tuple[str, ...] = ()  # per-frame metadata that no encoder here can write: "Dolby Vision", "HDR10+"
+    chapters: tuple[Chapter, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)  # of the container
     stream_tags: Mapping[str, str] = field(default_factory=dict)  # of the video stream: language, title
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rcan_video.engine.backend import resolve_device
 from rcan_video.engine.torch_engine import TorchEngine
-from rcan_video.errors import UsageError, VerificationError
+from rcan_video.errors import OutputError, UsageError, VerificationError
 from rcan_video.frames import ColorSpec
 from rcan_video.media.decode import Source
 from rcan_video.media.encode import Writer
@@ -60,7 +61,9 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         writer = stack.enter_context(_open_writer(options, source, part, model.net.config.scale, stop))
         engine = open_engine(model, info, writer.target, device, options.device)
         stack.callback(engine.close)
-        notices = [*writer.notices, *_left_behind(info), *_untagged(info, writer.target)]
+        if options.streams.strict and writer.losses:
+            raise OutputError(f"--strict: {writer.losses[0]}{_and_more(writer.losses)}")
+        notices = [*writer.notices, *_fates(writer), *_untagged(info, writer.target)]
         report = None
         try:
             progress.start(_description(options, info, writer.target, engine), info.frames)
@@ -130,7 +133,7 @@ def open_engine(
 
 def _open_writer(options: Options, source: Source, part: PartFile | None, scale: int, stop: threading.Event) -> Writer:
     info = source.info
-    indices = [s.index for s in info.of_kind("audio")]
+    indices = [s.index for s in info.others]
     window = _window(options, info)
     packets: FilePackets | PipePackets | None = None
     if indices and options.input == PIPE:
@@ -145,6 +148,7 @@ def _open_writer(options: Options, source: Source, part: PartFile | None, scale:
         info,
         scale,
         options.encode,
+        streams=options.streams,
         format=options.format if part is None else None,
         window=window,
         packets=packets,
@@ -164,13 +168,14 @@ def _window(options: Options, info: VideoInfo) -> Window:
     return Window(start, end, -first if start is not None else Fraction(0))
 
 
-def _left_behind(info: VideoInfo) -> list[str]:
-    """One sentence for each stream of the input that this version does not carry over."""
-    return [
-        f"{s.kind} stream {s.index} ({s.codec}) of {shown(info.path)} is not carried over"
-        for s in info.others
-        if s.kind != "audio"
-    ]
+def _fates(writer: Writer) -> list[str]:
+    """A sentence for every stream that does not simply travel on, and for all else that is lost."""
+    told = [plan.sentence() for plan in writer.plans if plan.action != "copy"]
+    return told + [loss for loss in writer.losses if loss not in told]
+
+
+def _and_more(losses: Sequence[str]) -> str:
+    return f" (and {len(losses) - 1} more)" if len(losses) > 1 else ""
 
 
 def _untagged(info: VideoInfo, target: VideoTarget) -> list[str]:
@@ -193,6 +198,7 @@ def _details(info: VideoInfo, writer: Writer, model: LoadedModel) -> list[str]:
         f"input: {info.codec} {info.pix_fmt} in {info.container}, {float(info.rate):.6g} frames/s, "
         f"matrix {color.matrix}, {'full' if color.full_range else 'limited'} range, chroma {color.siting}{assumed}",
         *(f"input: {s.kind} stream {s.index}, {s.codec} {s.detail}".rstrip() for s in info.others),
+        *(plan.sentence() for plan in writer.plans if plan.action == "copy"),
         f"output: {target.codec} {target.pix_fmt} in {writer.container}, {options}",
         f"weights: {model.path}, sha256 {model.sha256}",
     ]

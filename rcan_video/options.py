@@ -39,7 +39,18 @@ class EncodeOptions:
     preset: str | None = None
     pix_fmt: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
-    audio_codec: str | None = None  # None or "copy": bit for bit
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What is carried beside the video. ``audio_codec`` None or "copy": bit for bit; ``audio_bitrate`` in bits/s;
+    ``strict`` makes an error of everything that cannot be kept as it is."""
+
+    audio: bool = True
+    subtitles: bool = True
+    audio_codec: str | None = None
+    audio_bitrate: int | None = None
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,7 @@ class Options:
     model: ModelOptions = ModelOptions()
     device: DeviceOptions = DeviceOptions()
     encode: EncodeOptions = EncodeOptions()
+    streams: StreamOptions = StreamOptions()
     format: str | None = None
     overwrite: bool = False
     start: Fraction | None = None

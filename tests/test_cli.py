@@ -27,7 +27,7 @@ from rcan_video import job
 from rcan_video.commands.shell import progress_for_terminal
 from rcan_video.commands.upscale import main
 from rcan_video.frames import ColorTags
-from rcan_video.options import STREAM_FORMATS, DeviceOptions, EncodeOptions, ModelOptions, Options
+from rcan_video.options import STREAM_FORMATS, DeviceOptions, EncodeOptions, ModelOptions, Options, StreamOptions
 from rcan_video.progress import Bar, Plain, Silent
 from rcan_video.version import __version__
 
@@ -225,7 +225,8 @@ def test_options_reach_the_job(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> Non
     asked = []
     monkeypatch.setattr(job, "upscale", lambda options, progress: asked.append(options))
     arguments = "in out -s 3 -m m -d cpu --batch 2 --threads 1 --codec c --crf 1.5 --preset p --pix-fmt f"
-    arguments += " --encoder-opt a=b --encoder-opt c=d=e --audio-codec aac --format nut --start 1:02:03.5"
+    arguments += " --encoder-opt a=b --encoder-opt c=d=e --audio-codec aac"
+    arguments += " --audio-bitrate 96000 --no-audio --no-subs --strict --format nut --start 1:02:03.5"
     arguments += " --duration 2.5 -y"
     assert cli(*arguments.split()).code == 0
     assert cli("in", "out").code == 0
@@ -235,7 +236,8 @@ def test_options_reach_the_job(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> Non
             output="out",
             model=ModelOptions("m", 3),
             device=DeviceOptions("cpu", 2, 1),
-            encode=EncodeOptions("c", 1.5, "p", "f", {"a": "b", "c": "d=e"}, "aac"),
+            encode=EncodeOptions("c", 1.5, "p", "f", {"a": "b", "c": "d=e"}),
+            streams=StreamOptions(False, False, "aac", 96000, True),
             format="nut",
             overwrite=True,
             start=Fraction(7447, 2),

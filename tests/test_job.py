@@ -127,7 +127,7 @@ def test_what_a_listener_hears(clip: Path, tmp_path: Path) -> None:
 
 
 def test_notices_are_told_before_the_first_frame_and_kept_in_the_report(tmp_path: Path) -> None:
-    """Odd sizes are cut for H.264, and a subtitle stream stays behind."""
+    """Odd sizes are cut for H.264, and a subtitle stream is converted."""
     video = make_clip(tmp_path / "video.mkv", size=(33, 31), frames=FRAMES, pix_fmt="yuv420p", codec="ffv1")
     clip = with_subtitles(tmp_path / "in.mkv", video)
 
@@ -144,7 +144,7 @@ def test_notices_are_told_before_the_first_frame_and_kept_in_the_report(tmp_path
         == tuple(heard.notices)
         == (
             "libx264 needs even sizes: 99x93 is cut to 98x92",
-            f"subtitle stream 1 (srt) of {clip} is not carried over",
+            "subtitle stream 1 (srt) is converted to mov_text: the text subtitles of mp4",
         )
     )
 

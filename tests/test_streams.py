@@ -15,7 +15,7 @@ from rcan_video.errors import OutputError
 from rcan_video.media.decode import Source
 from rcan_video.media.encode import Writer
 from rcan_video.media.streams import FilePackets, PipePackets, Window
-from rcan_video.options import EncodeOptions
+from rcan_video.options import EncodeOptions, StreamOptions
 
 
 def carry(
@@ -40,10 +40,19 @@ def carry(
         options = EncodeOptions(
             codec=codec,
             preset="ultrafast" if codec is None and out.suffix != ".webm" else None,
-            audio_codec=audio_codec,
         )
         stop = threading.Event()
-        with Writer(out, info, 1, options, window=window, packets=packets, name=out.name, stop=stop) as writer:
+        with Writer(
+            out,
+            info,
+            1,
+            options,
+            streams=StreamOptions(audio_codec=audio_codec),
+            window=window,
+            packets=packets,
+            name=out.name,
+            stop=stop,
+        ) as writer:
             for frame in source.frames():
                 writer.write(frame)
             writer.finish()

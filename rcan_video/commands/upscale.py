@@ -7,7 +7,15 @@ from fractions import Fraction
 import click
 
 from rcan_video.commands.shell import progress_for_terminal, run_command
-from rcan_video.options import SCALES, STREAM_FORMATS, DeviceOptions, EncodeOptions, ModelOptions, Options
+from rcan_video.options import (
+    SCALES,
+    STREAM_FORMATS,
+    DeviceOptions,
+    EncodeOptions,
+    ModelOptions,
+    Options,
+    StreamOptions,
+)
 from rcan_video.version import __version__
 
 _EPILOG = """
@@ -89,6 +97,10 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     help="Any option of the encoder; may be repeated.",
 )
 @click.option("--audio-codec", metavar="ENCODER", help="Re-encode audio, for example aac.  [default: copy]")
+@click.option("--audio-bitrate", type=click.IntRange(1), metavar="BITS", help="Bits per second of re-encoded audio.")
+@click.option("--no-audio", is_flag=True, help="Leave all audio out.")
+@click.option("--no-subs", is_flag=True, help="Leave all subtitles out.")
+@click.option("--strict", is_flag=True, help="Fail, before the first frame, if anything cannot be kept.")
 @click.option(
     "--format",
     type=click.Choice(STREAM_FORMATS),
@@ -115,6 +127,10 @@ def command(
     pix_fmt: str | None,
     encoder_options: dict[str, str],
     audio_codec: str | None,
+    audio_bitrate: int | None,
+    no_audio: bool,
+    no_subs: bool,
+    strict: bool,
     format: str | None,
     start: Fraction | None,
     duration: Fraction | None,
@@ -135,7 +151,8 @@ def command(
         output=output,
         model=ModelOptions(model, int(scale) if scale else None),
         device=DeviceOptions(device, batch, threads),
-        encode=EncodeOptions(codec, crf, preset, pix_fmt, encoder_options, audio_codec),
+        encode=EncodeOptions(codec, crf, preset, pix_fmt, encoder_options),
+        streams=StreamOptions(not no_audio, not no_subs, audio_codec, audio_bitrate, strict),
         format=format,
         overwrite=overwrite,
         start=start,

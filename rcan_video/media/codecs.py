@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import av
 from av.codec.codec import UnknownCodecError, find_best_pix_fmt_of_list
 
 from rcan_video.errors import InputError, OutputError, UsageError
-from rcan_video.frames import ColorSpec, ColorTags, PlaneLayout, VideoInfo
+from rcan_video.frames import ColorSpec, ColorTags, HdrMetadata, PlaneLayout, VideoInfo
 from rcan_video.media.probe import planar_layout
 from rcan_video.options import EncodeOptions
 
@@ -48,6 +49,9 @@ _X265_WIDTH = 64
 # Options by which a user chooses the rate otherwise; encoders would prefer our default quality to them.
 _RATE_OPTIONS = frozenset({"b", "qp"})
 
+# Encoders that write static HDR metadata, and the list of parameters that takes it.
+_HDR_ENCODERS: Mapping[str, str] = {"libx265": "x265-params", "libsvtav1": "svtav1-params"}
+
 # Encoders that refuse odd sizes with subsampled chroma.
 _EVEN_ONLY = frozenset({"libx264", "libx265", "libsvtav1"})
 
@@ -77,6 +81,11 @@ def default_codec(container: str, layout: PlaneLayout, transfer: int) -> str:
     if deep:
         return "libx265"
     return "libx264rgb" if layout.family == "rgb" else "libx264"
+
+
+def writes_hdr(codec: str) -> bool:
+    """Whether an encoder puts the static metadata of HDR10 into its stream."""
+    return codec in _HDR_ENCODERS
 
 
 def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptions) -> VideoTarget:
@@ -120,7 +129,7 @@ def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptio
         color=color,
         width=width,
         height=height,
-        options=_encoder_options(name, options, color.tags),
+        options=_encoder_options(name, options, color.tags, info.hdr),
         notices=tuple(notices),
     )
 
@@ -161,7 +170,35 @@ def _color(info: VideoInfo, layout: PlaneLayout, pix_fmt: str) -> ColorSpec:
     return ColorSpec.resolve(tags, layout, info.width, info.height)
 
 
-def _encoder_options(codec: str, options: EncodeOptions, tags: ColorTags) -> dict[str, str]:
+def _hdr_parameters(codec: str, hdr: HdrMetadata) -> dict[str, str]:
+    """Static HDR metadata as an encoder wants it; empty for encoders that write none.
+
+    x265 counts chromaticities in 0.00002 and luminances in 0.0001 cd/m2 (as the SEI message does), SVT-AV1 takes
+    decimal fractions; both list the primaries as G, B, R, white.
+    """
+    x265 = codec == "libx265"
+    if codec not in _HDR_ENCODERS:
+        return {}
+    parts = ["hdr10=1"] if x265 else []
+    if hdr.primaries is not None and hdr.luminance is not None:
+        red, green, blue, white = hdr.primaries
+        lowest, highest = hdr.luminance
+
+        def number(value: Fraction, unit: int) -> str:
+            return str(round(value * unit)) if x265 else f"{float(value):.5f}"
+
+        points = "".join(
+            f"{name}({number(x, 50_000)},{number(y, 50_000)})"
+            for name, (x, y) in (("G", green), ("B", blue), ("R", red), ("WP", white))
+        )
+        key = "master-display" if x265 else "mastering-display"
+        parts.append(f"{key}={points}L({number(highest, 10_000)},{number(lowest, 10_000)})")
+    if hdr.light is not None:
+        parts.append(f"{'max-cll' if x265 else 'content-light'}={hdr.light[0]},{hdr.light[1]}")
+    return {_HDR_ENCODERS[codec]: ":".join(parts)}
+
+
+def _encoder_options(codec: str, options: EncodeOptions, tags: ColorTags, hdr: HdrMetadata | None) -> dict[str, str]:
     knobs = _KNOBS.get(codec, Knobs())
     chosen = dict(knobs.fixed or {})
     quality = options.crf
@@ -177,7 +214,8 @@ def _encoder_options(codec: str, options: EncodeOptions, tags: ColorTags) -> dic
         chosen[knobs.preset] = options.preset
     if tags.siting is not None:
         chosen["chroma_sample_location"] = tags.siting
-    for key, value in options.options.items():
+    given = [*(_hdr_parameters(codec, hdr).items() if hdr is not None else ()), *options.options.items()]
+    for key, value in given:
         # Lists of parameters are added to, all else is replaced.
         chosen[key] = f"{chosen[key]}:{value}" if key.endswith("-params") and key in chosen else value
     return chosen

@@ -5,24 +5,27 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import av
 from av.codec.context import Flags
+from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from torch.utils.dlpack import from_dlpack
 
 from rcan_video.errors import OutputError, UsageError
-from rcan_video.frames import Frame, PlaneLayout, VideoInfo
-from rcan_video.media.codecs import VideoTarget, plan_video
+from rcan_video.frames import Chapter, Frame, PlaneLayout, VideoInfo
+from rcan_video.media.codecs import VideoTarget, plan_video, writes_hdr
 from rcan_video.media.files import elsewhere, open_output, output_errors, reason
+from rcan_video.media.fit import StreamPlan, fit, holds_chapters
 from rcan_video.media.streams import FilePackets, Passengers, PipePackets, Window
-from rcan_video.options import EncodeOptions
+from rcan_video.options import EncodeOptions, StreamOptions
 
 if TYPE_CHECKING:
+    from av.container.core import Chapter as AvChapter
     from av.packet import Packet
     from av.stream import Stream
     from av.video.frame import VideoFrame
@@ -52,6 +55,7 @@ class Writer:
         scale: int,
         options: EncodeOptions,
         *,
+        streams: StreamOptions | None = None,
         format: str | None = None,
         window: Window | None = None,
         packets: FilePackets | PipePackets | None = None,
@@ -69,16 +73,21 @@ class Writer:
         self._output = open_output(path, format=format, options=_container_options(info.time_base), stop=stop)
         self._packets = packets
         self._passengers: Passengers | None = None
+        self.plans: tuple[StreamPlan, ...] = ()
         try:
             self.container = self._output.format.name
             self.target = plan_video(info, scale, self.container, options)
             self.notices = list(self.target.notices)
+            self.losses = [f"{name} metadata of each frame cannot be kept" for name in info.dynamic]
+            if info.hdr is not None and not writes_hdr(self.target.codec):
+                self.losses.append(f"{self.target.codec} writes no static HDR metadata: libx265 and libsvtav1 do")
             self._stream = self._add_video()
-            if packets is not None and self._output.default_audio_codec == "none":
-                self.notices.append(f"{self.container} holds video alone: the audio is left out")
-            elif packets is not None:
-                audio = [s for s in info.of_kind("audio") if s.index in {p.index for p in packets.streams}]
-                self._passengers = Passengers(self._output, packets, audio, window, options.audio_codec)
+            if packets is not None:
+                self._board(packets, streams or StreamOptions(), window)
+            if holds_chapters(self.container):
+                self._output.set_chapters(_chapters(info.chapters, window))
+            elif info.chapters:
+                self.losses.append(f"{self.container} holds no chapters: {len(info.chapters)} are left out")
             self._output.metadata.update(info.tags)
             with output_errors(name):
                 self._output.start_encoding()
@@ -130,6 +139,20 @@ class Writer:
         with contextlib.suppress(av.FFmpegError, OSError):
             self._output.close()
 
+    def _board(self, packets: FilePackets | PipePackets, options: StreamOptions, window: Window) -> None:
+        """Decide what becomes of the other streams, and take on board those that stay."""
+        info = self._info
+        self.plans = fit(
+            packets.container.streams,
+            info.others,
+            self.container,
+            options,
+            chapters=bool(info.chapters),
+            pipe=isinstance(packets, PipePackets),
+        )
+        self.losses += [plan.sentence() for plan in self.plans if plan.lossy]
+        self._passengers = Passengers(self._output, packets, self.plans, window, options.audio_bitrate)
+
     def _add_video(self) -> VideoStream:
         target, tags = self.target, self.target.color.tags
         if target.codec == "libsvtav1":
@@ -145,6 +168,7 @@ class Writer:
         stream.width, stream.height, stream.pix_fmt = target.width, target.height, target.pix_fmt
         stream.time_base = context.time_base = self._info.time_base
         stream.metadata.update(self._info.stream_tags)
+        stream.disposition = Disposition.default
         context.color_range = tags.range
         context.colorspace = tags.matrix
         context.color_primaries = tags.primaries
@@ -156,6 +180,8 @@ class Writer:
                     f"{target.codec} in {self.container} loses the sample aspect ratio {self._info.sar}: .mp4 keeps it"
                 )
         context.flags |= Flags.frame_duration
+        if self._info.display_matrix is not None:
+            stream.set_display_matrix(_enlarged(self._info.display_matrix, target.width / self._info.width))
         if target.codec in ("libx265", "hevc_nvenc") and self.container in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # the tag that Apple's players want; FFmpeg's default is hev1
         try:
@@ -188,6 +214,11 @@ class Writer:
             self._output.mux(packet)
 
 
+def _enlarged(matrix: Sequence[int], scale: float) -> list[int]:
+    """The display matrix of a larger picture: its shift (elements 6 and 7, in pixels) grows with it."""
+    return [round(value * scale) if place in (6, 7) else value for place, value in enumerate(matrix)]
+
+
 def _wrap(planes: tuple[Tensor, ...], layout: PlaneLayout, width: int, height: int) -> VideoFrame:
     """A frame on the planes' own memory; a copy where PyAV takes none (odd sizes of subsampled formats)."""
     if width % (1 << layout.sub_w) == 0 and height % (1 << layout.sub_h) == 0:
@@ -196,6 +227,26 @@ def _wrap(planes: tuple[Tensor, ...], layout: PlaneLayout, width: int, height: i
     for plane, data in zip(frame.planes, planes, strict=True):
         from_dlpack(plane).copy_(data)
     return frame
+
+
+def _chapters(chapters: Sequence[Chapter], window: Window) -> list[AvChapter]:
+    """Those that begin before the end of the window and end after its start, as PyAV takes them."""
+    kept = [
+        c
+        for c in chapters
+        if (window.end is None or c.start < window.end) and (window.start is None or c.end > window.start)
+    ]
+    tick = Fraction(1, 1_000_000)
+    return [
+        {
+            "id": number,
+            "start": round(max(c.start, window.start or c.start) / tick + window.shift / tick),
+            "end": round(min(c.end, window.end or c.end) / tick + window.shift / tick),
+            "time_base": tick,
+            "metadata": dict(c.tags),
+        }
+        for number, c in enumerate(kept, 1)
+    ]
 
 
 def _container_options(time_base: Fraction) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import threading
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -10,9 +11,20 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import av
 import av.logging
 from av.audio.stream import AudioStream
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
 
 from rcan_video.errors import InputError
-from rcan_video.frames import ColorSpec, ColorTags, PlaneLayout, Siting, StreamInfo, VideoInfo
+from rcan_video.frames import (
+    Chapter,
+    ColorSpec,
+    ColorTags,
+    HdrMetadata,
+    PlaneLayout,
+    Siting,
+    StreamInfo,
+    VideoInfo,
+)
 from rcan_video.media.files import shown
 
 if TYPE_CHECKING:
@@ -106,6 +118,10 @@ def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame, 
         frames=frames,
         sar=Fraction(sar) if sar and sar != 1 else None,
         others=tuple(_stream_info(s) for s in container.streams if s.index != stream.index),
+        display_matrix=_side_data(frame, SideDataType.DISPLAYMATRIX, "<9i"),
+        hdr=_hdr(frame),
+        dynamic=_dynamic(frame),
+        chapters=_chapters(container),
         tags=dict(container.metadata),
         stream_tags=dict(stream.metadata),
     )
@@ -125,10 +141,54 @@ def _stream_info(stream: Stream) -> StreamInfo:
     return StreamInfo(
         index=stream.index,
         kind=stream.type,
-        codec=context.name if context is not None else "unknown",
+        codec=context.name if context is not None else stream.name or "unknown",
         language=stream.metadata.get("language"),
         detail=detail,
+        cover=bool(stream.disposition & Disposition.attached_pic),
     )
+
+
+def _chapters(container: InputContainer) -> tuple[Chapter, ...]:
+    return tuple(
+        Chapter(c["start"] * Fraction(c["time_base"]), c["end"] * Fraction(c["time_base"]), dict(c["metadata"]))
+        for c in container.chapters()
+        if c["time_base"]
+    )
+
+
+def _side_data(frame: VideoFrame, kind: SideDataType, layout: str) -> tuple[int, ...] | None:
+    """The numbers in a frame's side data of one kind, in the order of FFmpeg's struct; None where there is none."""
+    data = cast("Any", frame.side_data).get(kind)  # in PyAV's stubs its values have no type
+    return None if data is None else struct.unpack_from(layout, bytes(data))
+
+
+def _hdr(frame: VideoFrame) -> HdrMetadata | None:
+    """From AVMasteringDisplayMetadata (ten fractions, then which of its halves are set) and AVContentLightMetadata."""
+    mastering = _side_data(frame, SideDataType.MASTERING_DISPLAY_METADATA, "<22i")
+    light = _side_data(frame, SideDataType.CONTENT_LIGHT_LEVEL, "<2I")
+    if mastering is None and light is None:
+        return None
+    primaries = luminance = None
+    if mastering is not None:
+        values = [
+            Fraction(n, d) if d else Fraction(0) for n, d in zip(mastering[0:20:2], mastering[1:20:2], strict=True)
+        ]
+        has_primaries, has_luminance = mastering[20:22]
+        if has_primaries:
+            primaries = tuple(zip(values[0:8:2], values[1:8:2], strict=True))
+        if has_luminance:
+            luminance = (values[8], values[9])
+    return HdrMetadata(primaries, luminance, None if light is None else (light[0], light[1]))
+
+
+def _dynamic(frame: VideoFrame) -> tuple[str, ...]:
+    kinds = {data.type for data in cast("Any", frame.side_data)}
+    names = {
+        "Dolby Vision": {SideDataType.DOVI_METADATA, SideDataType.DOVI_RPU_BUFFER},
+        "HDR10+": {SideDataType.DYNAMIC_HDR_PLUS},
+        "HDR Vivid": {SideDataType.DYNAMIC_HDR_VIVID},
+    }
+    return tuple(name for name, wanted in names.items() if kinds & wanted)
 
 
 def _siting(container: InputContainer, index: int) -> Siting | None:

@@ -1,21 +1,22 @@
-"""The streams that travel beside the video: read, checked against the container, copied or re-encoded."""
+"""The streams that travel beside the video, as planned in ``fit``: read, copied, converted."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 import av
 from av.codec.codec import UnknownCodecError
-from av.stream import Discard
+from av.stream import Discard, Disposition
 
 from rcan_video.errors import OutputError
 from rcan_video.frames import StreamInfo
 from rcan_video.media.files import open_input, reason
+from rcan_video.media.fit import StreamPlan
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
     from av.stream import Stream
+    from av.subtitles.codeccontext import SubtitleCodecContext
+    from av.subtitles.stream import SubtitleStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class FilePackets:
     """Packets of some streams of a file, from a container of its own: read at the pace of whoever asks."""
 
     def __init__(self, path: str, indices: Sequence[int], window: Window) -> None:
+        self._path = path
         self._open(path, indices)
         if window.start is not None:
             try:
@@ -64,6 +68,11 @@ class FilePackets:
     def close(self) -> None:
         self.container.close()
 
+    def cover(self, index: int) -> bytes:
+        """The one packet of a stream of cover art; from a container of its own, which leaves the place of this one."""
+        with open_input(self._path) as container:
+            return next((bytes(p) for p in container.demux(container.streams[index]) if p.size), b"")
+
     def _read(self, end: Fraction | None) -> Iterator[Packet[Stream]]:
         open_streams = {s.index for s in self.streams}
         try:
@@ -83,9 +92,13 @@ class PipePackets:
     """Packets of a pipe, put here by the decoder that meets them."""
 
     def __init__(self, container: InputContainer, indices: Sequence[int]) -> None:
-        self.streams = [container.streams[i] for i in indices]
+        self.container = container
         self._indices = frozenset(indices)
         self._queue: deque[Packet[Stream]] = deque()
+
+    def cover(self, index: int) -> bytes:
+        """Not to be had before the header is written; ``fit`` plans none."""
+        raise NotImplementedError
 
     def put(self, packet: Packet[Stream]) -> None:
         if packet.stream_index in self._indices:
@@ -106,7 +119,7 @@ def packet_time(packet: Packet[Stream]) -> Fraction:
 
 
 class Passengers:
-    """Streams carried from ``packets`` into ``output`` beside the video.
+    """Streams carried from ``packets`` into ``output`` beside the video, as ``plans`` say.
 
     Raises OutputError at construction where the container takes one of them neither as it is nor re-encoded.
     """
@@ -115,20 +128,17 @@ class Passengers:
         self,
         output: OutputContainer,
         packets: FilePackets | PipePackets,
-        infos: Sequence[StreamInfo],
+        plans: Sequence[StreamPlan],
         window: Window,
-        audio_codec: str | None,
+        audio_bitrate: int | None,
     ) -> None:
         self._output = output
         self._packets = packets
         self._window = window
         self._held: Packet[Stream] | None = None
-        self._carriers: dict[int, _Copy | _Transcode] = {}
-        for stream, info in zip(packets.streams, infos, strict=True):
-            if audio_codec in (None, "copy"):
-                self._carriers[info.index] = _Copy(output, stream, info)
-            else:
-                self._carriers[info.index] = _Transcode(output, cast("AudioStream", stream), info, str(audio_codec))
+        self._carriers: dict[int, _Carrier] = {
+            plan.info.index: _carrier(output, packets, plan, audio_bitrate) for plan in plans if plan.action != "drop"
+        }
 
     def mux_until(self, time: Fraction | None) -> None:
         """Write the packets that belong before ``time`` (seconds of the output); all that is left where None.
@@ -147,7 +157,8 @@ class Passengers:
                 self._held = packet
                 return
             self._shift(packet)
-            for written in self._carriers[packet.stream_index].carry(packet):
+            carrier = self._carriers.get(packet.stream_index)
+            for written in carrier.carry(packet) if carrier is not None else ():
                 self._output.mux(written)
         if time is None:
             for carrier in self._carriers.values():
@@ -191,12 +202,32 @@ def _nearest_rate(rate: int, known: Sequence[int] | None) -> int:
     return min((r for r in known if r > rate), default=max(known))
 
 
+class _Carrier(Protocol):
+    """One stream's way into the output. ``carry(None)`` comes last and gives what was held back."""
+
+    def carry(self, packet: Packet[Stream] | None) -> Iterator[Packet[Stream]]: ...
+
+
+def _carrier(
+    output: OutputContainer, packets: FilePackets | PipePackets, plan: StreamPlan, audio_bitrate: int | None
+) -> _Carrier:
+    stream = packets.container.streams[plan.info.index]
+    if plan.action == "copy":
+        return _Copy(output, stream, plan.info)
+    if plan.info.kind == "audio":
+        return _Transcode(output, cast("AudioStream", stream), plan, audio_bitrate)
+    if plan.info.kind == "subtitle":
+        return _Retext(output, cast("SubtitleStream", stream), plan)
+    return _Attach(output, stream, packets.cover(plan.info.index))
+
+
 class _Copy:
     """Packets pass through untouched."""
 
     def __init__(self, output: OutputContainer, stream: Stream, info: StreamInfo) -> None:
         try:
-            self._stream = output.add_stream_from_template(stream)
+            # opaque: a template by decoder, since not every codec that can be copied can be encoded here.
+            self._stream = output.add_stream_from_template(stream, opaque=True)
         except (ValueError, av.FFmpegError) as error:
             raise OutputError(_refusal(output, info)) from error
         _dress(self._stream, stream)
@@ -210,12 +241,15 @@ class _Copy:
 class _Transcode:
     """Audio decoded and encoded again; same rate and channel layout where the encoder has them."""
 
-    def __init__(self, output: OutputContainer, stream: AudioStream, info: StreamInfo, codec: str) -> None:
+    def __init__(self, output: OutputContainer, stream: AudioStream, plan: StreamPlan, bitrate: int | None) -> None:
+        info, codec = plan.info, plan.codec
         rate = _nearest_rate(stream.rate, _audio_encoder(codec).audio_rates)
         self._source = stream
         try:
             self._stream = cast("AudioStream", output.add_stream(codec, rate=rate))
             self._stream.codec_context.layout = stream.layout
+            if bitrate is not None:
+                self._stream.codec_context.bit_rate = bitrate
             self._stream.codec_context.open()
         except (ValueError, av.FFmpegError) as error:
             raise OutputError(
@@ -244,7 +278,64 @@ class _Transcode:
             yield from self._stream.encode(None)
 
 
+class _Retext:
+    """Text subtitles turned into another kind; FFmpeg's decoders and encoders meet in ASS."""
+
+    _TICK = Fraction(1, 1000)
+
+    def __init__(self, output: OutputContainer, stream: SubtitleStream, plan: StreamPlan) -> None:
+        self._source = stream.codec_context
+        self._stream = output.add_stream(plan.codec)
+        self._encoder = cast("SubtitleCodecContext", self._stream.codec_context)
+        try:
+            self._source.open(strict=False)
+            self._encoder.subtitle_header = self._source.subtitle_header
+            self._encoder.time_base = self._stream.time_base = self._TICK
+            self._encoder.open()
+        except (ValueError, av.FFmpegError) as error:
+            raise OutputError(
+                f"subtitle stream {plan.info.index} ({plan.info.codec}) cannot be converted to {plan.codec}: "
+                f"{reason(error)}; leave it out with --no-subs"
+            ) from error
+        _dress(self._stream, stream)
+
+    def carry(self, packet: Packet[Stream] | None) -> Iterator[Packet[Stream]]:
+        if packet is None or packet.pts is None or packet.time_base is None:
+            return
+        try:
+            text = self._source.decode2(packet)
+            if text is None or not len(text):  # MP4 fills the time between two subtitles with empty ones
+                return
+            written = cast("Packet[Stream]", self._encoder.encode_subtitle(text))
+        except av.FFmpegError:  # a damaged one: the others are worth having
+            return
+        written.time_base = self._TICK
+        written.pts = written.dts = round(packet.pts * packet.time_base / self._TICK)
+        written.duration = round((packet.duration or 0) * packet.time_base / self._TICK)
+        written.stream = self._stream
+        yield written
+
+
+class _Attach:
+    """Cover art as an attachment, which is part of the header; nothing is carried later."""
+
+    _TYPES: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "mjpeg": ("cover.jpg", "image/jpeg"),
+        "png": ("cover.png", "image/png"),
+        "bmp": ("cover.bmp", "image/bmp"),
+    }
+
+    def __init__(self, output: OutputContainer, stream: Stream, picture: bytes) -> None:
+        name, mime = self._TYPES.get(stream.codec_context.name, ("cover", "application/octet-stream"))
+        output.add_attachment(name, mime, picture)
+
+    def carry(self, packet: Packet[Stream] | None) -> Iterator[Packet[Stream]]:
+        yield from ()
+
+
 def _dress(target: Stream, source: Stream) -> None:
     """Language, title, and which one plays by default: a template carries neither."""
     target.metadata.update(source.metadata)
     target.disposition = source.disposition
+    if source.type == "video":
+        target.disposition &= ~Disposition.default  # players are to choose the enlarged one

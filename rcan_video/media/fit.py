@@ -1,0 +1,140 @@
+"""What becomes of every stream beside the video: copied, converted or left out, decided before the first frame.
+
+The container's own muxer is asked, by writing a header into memory: tables of what a format takes are wrong sooner or
+later, and some refusals come only with the header (attachments in MP4).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Literal
+
+import av
+
+from rcan_video.frames import StreamInfo
+from rcan_video.options import StreamOptions
+
+if TYPE_CHECKING:
+    from av.container.streams import StreamContainer
+    from av.stream import Stream
+
+Action = Literal["copy", "convert", "drop"]
+
+# Text subtitles: what each container holds, and what it is given where the source has something else. Asking the muxer
+# is no use here: MPEG-TS, for one, takes any of them as private data that no player understands.
+_TEXT_SUBTITLES = frozenset(
+    {"srt", "subrip", "ssa", "ass", "mov_text", "webvtt", "text", "microdvd", "subviewer", "sami", "realtext", "stl"}
+)
+_TEXT_OF = {"mp4": "mov_text", "mov": "mov_text", "webm": "webvtt", "matroska": "subrip"}
+
+# Containers that have chapters of their own, and so need no text track for them.
+_CHAPTERS = frozenset({"mp4", "mov", "matroska", "webm", "nut"})
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """The fate of one stream. ``codec`` is that of the output, empty where it is dropped; ``why`` is for people and
+    empty where a stream is simply copied; ``lossy`` says that something is lost which nobody asked to lose."""
+
+    info: StreamInfo
+    action: Action
+    codec: str = ""
+    why: str = ""
+    lossy: bool = False
+
+    def sentence(self) -> str:
+        """What people are told."""
+        stream = f"{self.info.kind} stream {self.info.index} ({self.info.codec})"
+        if self.action == "copy":
+            return f"{stream} is copied"
+        if self.action == "convert":
+            return f"{stream} is converted to {self.codec}: {self.why}"
+        return f"{stream} is left out: {self.why}"
+
+
+def holds_chapters(container: str) -> bool:
+    """Whether a container (FFmpeg's muxer name) has chapters."""
+    return container in _CHAPTERS
+
+
+def fit(
+    streams: StreamContainer,
+    infos: Sequence[StreamInfo],
+    container: str,
+    options: StreamOptions,
+    *,
+    chapters: bool,
+    pipe: bool,
+) -> tuple[StreamPlan, ...]:
+    """A plan for each of ``infos``; ``streams`` are all of the input's, by index. ``chapters``: the input has some;
+    ``pipe``: it can be read once only."""
+    if _holds_video_alone(container):
+        return tuple(_lost(info, f"{container} holds video alone") for info in infos)
+    return tuple(_plan(streams[info.index], info, container, options, chapters, pipe) for info in infos)
+
+
+def _plan(
+    stream: Stream, info: StreamInfo, container: str, options: StreamOptions, chapters: bool, pipe: bool
+) -> StreamPlan:
+    copy = StreamPlan(info, "copy", info.codec)
+    if info.kind == "audio":
+        if not options.audio:
+            return StreamPlan(info, "drop", why="--no-audio")
+        if options.audio_codec not in (None, "copy"):
+            return StreamPlan(info, "convert", str(options.audio_codec), "--audio-codec")
+        return copy
+    if info.kind == "subtitle":
+        return _plan_subtitle(stream, info, container, options)
+    if info.kind == "data" and chapters and info.codec == "bin_data" and holds_chapters(container):
+        return StreamPlan(info, "drop", why="it holds the chapters, which are kept as such")
+    if info.cover and container == "matroska" and not pipe:
+        return StreamPlan(info, "convert", info.codec, "Matroska keeps cover art as an attachment")
+    if info.cover and container not in ("mp4", "mov"):
+        return _lost(info, f"{container} has no place for cover art")
+    return copy if _takes(container, stream) else _lost(info, f"{container} does not take it")
+
+
+def _lost(info: StreamInfo, why: str) -> StreamPlan:
+    return StreamPlan(info, "drop", why=why, lossy=True)
+
+
+def _plan_subtitle(stream: Stream, info: StreamInfo, container: str, options: StreamOptions) -> StreamPlan:
+    if not options.subtitles:
+        return StreamPlan(info, "drop", why="--no-subs")
+    if info.codec not in _TEXT_SUBTITLES:
+        if _takes(container, stream):
+            return StreamPlan(info, "copy", info.codec)
+        return _lost(info, f"{container} holds no such subtitles: choose .mkv to keep it")
+    target = _TEXT_OF.get(container)
+    if target is None:
+        return _lost(info, f"{container} holds no text subtitles: choose .mkv to keep it")
+    if (target == "subrip" or info.codec == target) and _takes(container, stream):
+        return StreamPlan(info, "copy", info.codec)  # Matroska takes most of them as they are
+    styled = info.codec in ("ssa", "ass")
+    styles = ", with little of its styles" if styled else ""
+    return StreamPlan(info, "convert", target, f"the text subtitles of {container}{styles}", lossy=styled)
+
+
+def _holds_video_alone(container: str) -> bool:
+    output = av.open(BytesIO(), "w", format=container)
+    try:
+        return output.default_audio_codec == "none"
+    finally:
+        output.close()
+
+
+def _takes(container: str, stream: Stream) -> bool:
+    """Whether the muxer writes a header with ``stream`` in it."""
+    output = av.open(BytesIO(), "w", format=container)
+    try:
+        output.add_stream_from_template(stream, opaque=True)
+        output.start_encoding()
+    except (ValueError, av.FFmpegError):
+        return False
+    finally:
+        with contextlib.suppress(av.FFmpegError, OSError):
+            output.close()
+    return True
