@@ -283,3 +283,9 @@ def test_a_real_phone_clip_keeps_its_rotation_and_says_what_is_lost(tmp_path: Pa
         matrix = struct.unpack("<9i", bytes(cast("Any", frame.side_data).get(Type.DISPLAYMATRIX)))
         assert matrix[:6] == (0, 65536, 0, -65536, 0, 0)
         assert frame.color_trc == 18
+
+
+def test_side_data_that_pyav_does_not_know(tmp_path: Path) -> None:
+    """The second view of an MV-HEVC clip has some; it is no reason to refuse the first."""
+    info = probe(str(shared("odd/mvhevc_spatial.mov")))
+    assert (info.width, info.height, info.hdr, info.dynamic) == (1934, 2160, None, ())

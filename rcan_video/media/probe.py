@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import threading
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -90,6 +91,7 @@ def planar_layout(pix_fmt: str) -> PlaneLayout:
 def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame, start: int, path: str) -> VideoInfo:
     """``VideoInfo`` of an opened input. ``frame`` is the first decoded one: it, not the header, is what will come."""
     layout = planar_layout(frame.format.name)
+    side = _side_data(frame)
     tags = ColorTags(
         matrix=int(frame.colorspace),
         primaries=int(frame.color_primaries),
@@ -118,9 +120,9 @@ def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame, 
         frames=frames,
         sar=Fraction(sar) if sar and sar != 1 else None,
         others=tuple(_stream_info(s) for s in container.streams if s.index != stream.index),
-        display_matrix=_side_data(frame, SideDataType.DISPLAYMATRIX, "<9i"),
-        hdr=_hdr(frame),
-        dynamic=_dynamic(frame),
+        display_matrix=_numbers(side.get(SideDataType.DISPLAYMATRIX), "<9i"),
+        hdr=_hdr(side),
+        dynamic=_dynamic(side),
         chapters=_chapters(container),
         tags=dict(container.metadata),
         stream_tags=dict(stream.metadata),
@@ -156,16 +158,23 @@ def _chapters(container: InputContainer) -> tuple[Chapter, ...]:
     )
 
 
-def _side_data(frame: VideoFrame, kind: SideDataType, layout: str) -> tuple[int, ...] | None:
-    """The numbers in a frame's side data of one kind, in the order of FFmpeg's struct; None where there is none."""
-    data = cast("Any", frame.side_data).get(kind)  # in PyAV's stubs its values have no type
-    return None if data is None else struct.unpack_from(layout, bytes(data))
+def _side_data(frame: VideoFrame) -> dict[SideDataType, bytes]:
+    """A frame's side data by kind; none at all where FFmpeg has a kind that PyAV does not know: it then gives none."""
+    try:
+        return {data.type: bytes(data) for data in cast("Any", frame.side_data)}  # in PyAV's stubs they have no type
+    except ValueError:
+        return {}
 
 
-def _hdr(frame: VideoFrame) -> HdrMetadata | None:
+def _numbers(data: bytes | None, layout: str) -> tuple[int, ...] | None:
+    """The fields of one of FFmpeg's structs."""
+    return None if data is None else struct.unpack_from(layout, data)
+
+
+def _hdr(side: Mapping[SideDataType, bytes]) -> HdrMetadata | None:
     """From AVMasteringDisplayMetadata (ten fractions, then which of its halves are set) and AVContentLightMetadata."""
-    mastering = _side_data(frame, SideDataType.MASTERING_DISPLAY_METADATA, "<22i")
-    light = _side_data(frame, SideDataType.CONTENT_LIGHT_LEVEL, "<2I")
+    mastering = _numbers(side.get(SideDataType.MASTERING_DISPLAY_METADATA), "<22i")
+    light = _numbers(side.get(SideDataType.CONTENT_LIGHT_LEVEL), "<2I")
     if mastering is None and light is None:
         return None
     primaries = luminance = None
@@ -181,14 +190,13 @@ def _hdr(frame: VideoFrame) -> HdrMetadata | None:
     return HdrMetadata(primaries, luminance, None if light is None else (light[0], light[1]))
 
 
-def _dynamic(frame: VideoFrame) -> tuple[str, ...]:
-    kinds = {data.type for data in cast("Any", frame.side_data)}
+def _dynamic(side: Mapping[SideDataType, bytes]) -> tuple[str, ...]:
     names = {
         "Dolby Vision": {SideDataType.DOVI_METADATA, SideDataType.DOVI_RPU_BUFFER},
         "HDR10+": {SideDataType.DYNAMIC_HDR_PLUS},
         "HDR Vivid": {SideDataType.DYNAMIC_HDR_VIVID},
     }
-    return tuple(name for name, wanted in names.items() if kinds & wanted)
+    return tuple(name for name, wanted in names.items() if side.keys() & wanted)
 
 
 def _siting(container: InputContainer, index: int) -> Siting | None:
