@@ -63,7 +63,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         stack.callback(engine.close)
         if options.streams.strict and writer.losses:
             raise OutputError(f"--strict: {writer.losses[0]}{_and_more(writer.losses)}")
-        notices = [*writer.notices, *_fates(writer), *_untagged(info, writer.target)]
+        notices = [*writer.notices, *_fates(writer), *_warnings(info, writer.target)]
         report = None
         try:
             progress.start(_description(options, info, writer.target, engine), info.frames)
@@ -178,15 +178,18 @@ def _and_more(losses: Sequence[str]) -> str:
     return f" (and {len(losses) - 1} more)" if len(losses) > 1 else ""
 
 
-def _untagged(info: VideoInfo, target: VideoTarget) -> list[str]:
-    """A sentence where the source leaves its matrix to guessing, and the larger picture changes the guess."""
+def _warnings(info: VideoInfo, target: VideoTarget) -> list[str]:
+    """What may turn out otherwise than people expect: fields, and a guessed matrix that the larger picture changes."""
+    found = []
+    if info.interlaced:
+        found.append(f"{shown(info.path)} is interlaced and is upscaled as it is: deinterlace it first to avoid combs")
     guess = ColorSpec.resolve(info.color.tags, target.layout, target.width, target.height)
-    if "matrix" not in info.color.guessed or guess.matrix == info.color.matrix:
-        return []
-    return [
-        f"{shown(info.path)} does not say which colour matrix it uses: it is read as BT.601, as its size suggests, "
-        f"and stays untagged, but at {target.width}x{target.height} players may take it for BT.709"
-    ]
+    if "matrix" in info.color.guessed and guess.matrix != info.color.matrix:
+        found.append(
+            f"{shown(info.path)} does not say which colour matrix it uses: it is read as BT.601, as its size suggests, "
+            f"and stays untagged, but at {target.width}x{target.height} players may take it for BT.709"
+        )
+    return found
 
 
 def _details(info: VideoInfo, writer: Writer, model: LoadedModel) -> list[str]:

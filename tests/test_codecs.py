@@ -255,11 +255,11 @@ def test_a_pixel_format_that_the_encoder_lacks() -> None:
 @pytest.mark.parametrize(("width", "fits"), [(24, False), (31, False), (32, True)])
 def test_pictures_on_which_x265_would_crash(width: int, fits: bool) -> None:
     info = info_of("yuv420p10le", width=width, height=64)
+    assert plan_video(info, 2, "mp4", EncodeOptions()).codec == ("libx265" if fits else "libx264")
     if fits:
-        assert plan_video(info, 2, "mp4", EncodeOptions()).codec == "libx265"
         return
     with pytest.raises(OutputError) as caught:
-        plan_video(info, 2, "mp4", EncodeOptions())
+        plan_video(info, 2, "mp4", EncodeOptions(codec="libx265"))
     assert str(caught.value) == (
         f"libx265 takes no picture narrower than 64 pixels, and this one has {2 * width}: use --codec libx264 or ffv1"
     )

@@ -285,6 +285,30 @@ def test_a_real_phone_clip_keeps_its_rotation_and_says_what_is_lost(tmp_path: Pa
         assert frame.color_trc == 18
 
 
+def test_transparency_and_fields_are_named(tmp_path: Path) -> None:
+    alpha = make_clip(tmp_path / "alpha.mkv", codec="ffv1", pix_fmt="bgra", size=(48, 32), frames=2)
+    heard = Listener()
+    upscale(options(alpha, tmp_path / "out.mkv"), heard)
+    assert heard.notices == ["transparency is left out: the picture is upscaled as it would look without it"]
+    fields = make_clip(tmp_path / "fields.mkv", size=(48, 32), frames=2, options={"x264-params": "tff=1"})
+    heard = Listener()
+    upscale(options(fields, tmp_path / "out2.mkv"), heard)
+    assert heard.notices == [f"{fields} is interlaced and is upscaled as it is: deinterlace it first to avoid combs"]
+
+
+def test_a_stream_without_a_decoder_is_named_and_left_out(tmp_path: Path) -> None:
+    heard = Listener()
+    chosen = options(
+        shared("odd/subs_vtt.mkv"),
+        tmp_path / "out.mkv",
+        duration=Fraction(1, 100),
+        device=DeviceOptions("cpu"),
+        encode=EncodeOptions(preset="ultrafast"),
+    )
+    upscale(chosen, heard)
+    assert heard.notices == ["subtitle stream 2 (unknown) is left out: matroska does not take it"]
+
+
 def test_side_data_that_pyav_does_not_know(tmp_path: Path) -> None:
     """The second view of an MV-HEVC clip has some; it is no reason to refuse the first."""
     info = probe(str(shared("odd/mvhevc_spatial.mov")))

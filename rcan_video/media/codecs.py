@@ -94,7 +94,10 @@ def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptio
     Raises OutputError (no such encoder here, or not for this size), UsageError (an option that the encoder does not
     have).
     """
+    width, height = info.width * scale, info.height * scale
     name = options.codec or default_codec(container, info.layout, info.color.tags.transfer)
+    if options.codec is None and name == "libx265" and width < _X265_WIDTH:
+        name = "libx264"
     try:
         codec = av.Codec(name, "w")
     except UnknownCodecError as error:
@@ -110,7 +113,6 @@ def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptio
     notices = []
     if options.pix_fmt is None and layout != info.layout:
         notices.append(f"{name} cannot store {info.layout.pix_fmt}: the output is {layout.pix_fmt}")
-    width, height = info.width * scale, info.height * scale
     if name in _EVEN_ONLY:
         even = (width - width % (1 << layout.sub_w), height - height % (1 << layout.sub_h))
         if even != (width, height):

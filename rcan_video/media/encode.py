@@ -79,6 +79,8 @@ class Writer:
             self.target = plan_video(info, scale, self.container, options)
             self.notices = list(self.target.notices)
             self.losses = [f"{name} metadata of each frame cannot be kept" for name in info.dynamic]
+            if info.alpha:
+                self.losses.append("transparency is left out: the picture is upscaled as it would look without it")
             if info.hdr is not None and not writes_hdr(self.target.codec):
                 self.losses.append(f"{self.target.codec} writes no static HDR metadata: libx265 and libsvtav1 do")
             self._stream = self._add_video()

@@ -107,7 +107,7 @@ def _plan_subtitle(stream: Stream, info: StreamInfo, container: str, options: St
     if info.codec not in _TEXT_SUBTITLES:
         if _takes(container, stream):
             return StreamPlan(info, "copy", info.codec)
-        return _lost(info, f"{container} holds no such subtitles: choose .mkv to keep it")
+        return _lost(info, f"{container} does not take it")
     target = _TEXT_OF.get(container)
     if target is None:
         return _lost(info, f"{container} holds no text subtitles: choose .mkv to keep it")

@@ -123,6 +123,9 @@ def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame, 
         display_matrix=_numbers(side.get(SideDataType.DISPLAYMATRIX), "<9i"),
         hdr=_hdr(side),
         dynamic=_dynamic(side),
+        interlaced=bool(frame.interlaced_frame),
+        # VP8 and VP9 carry alpha as a stream of its own, which FFmpeg's decoders for them pass over.
+        alpha=any(c.is_alpha for c in frame.format.components) or stream.metadata.get("alpha_mode") == "1",
         chapters=_chapters(container),
         tags=dict(container.metadata),
         stream_tags=dict(stream.metadata),
@@ -143,7 +146,8 @@ def _stream_info(stream: Stream) -> StreamInfo:
     return StreamInfo(
         index=stream.index,
         kind=stream.type,
-        codec=context.name if context is not None else stream.name or "unknown",
+        # A stream without a decoder has no name of its own in PyAV, or one that raises.
+        codec=context.name if context is not None else getattr(stream, "name", None) or "unknown",
         language=stream.metadata.get("language"),
         detail=detail,
         cover=bool(stream.disposition & Disposition.attached_pic),
