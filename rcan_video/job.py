@@ -26,7 +26,7 @@ from rcan_video.network.catalog import LoadedModel, load_model
 from rcan_video.network.fold import FoldedRCAN
 from rcan_video.network.frame_net import FrameNet
 from rcan_video.options import STREAM_FORMATS, DeviceOptions, Options, Report
-from rcan_video.pipeline import run
+from rcan_video.pipeline import QUEUE_BYTES, run
 from rcan_video.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
     begun = time.perf_counter()
     if options.output == PIPE and options.format not in STREAM_FORMATS:
         raise UsageError(f"standard output needs a container: give --format {', '.join(STREAM_FORMATS)}")
+    if options.format is not None and PIPE not in (options.input, options.output):
+        raise UsageError("--format is for standard input and output: the ending of a file says its container")
     check_output(options.input, options.output, overwrite=options.overwrite)
     model = load_model(options.model.model, options.model.scale)
     device = resolve_device(options.device.device)
@@ -81,7 +83,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
             if part is not None:
                 span = writer.span * info.time_base
                 verify(part.path, options.output, writer.container, writer.frames, span)
-            for text in source.notices():
+            for text in (*source.notices(), *writer.late_notices()):
                 progress.notice(text)
                 notices.append(text)
             if part is not None:
@@ -126,9 +128,14 @@ def open_engine(
         target.layout,
         config.scale,
         device,
-        batch=options.batch,
+        batch=options.batch and _bounded(options.batch, info),
         threads=options.threads,
     )
+
+
+def _bounded(batch: int, info: VideoInfo) -> int:
+    """``batch``, or as many frames as the pipeline's queues hold: batches are gathered before they are counted."""
+    return min(batch, max(1, QUEUE_BYTES // info.layout.frame_bytes(info.width, info.height)))
 
 
 def _open_writer(options: Options, source: Source, part: PartFile | None, scale: int, stop: threading.Event) -> Writer:

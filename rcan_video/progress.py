@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
@@ -80,8 +81,10 @@ class Plain:
             self._say(summary(report))
 
     def _say(self, text: str) -> None:
-        self._stream.write(f"rcan-video: {text}\n")
-        self._stream.flush()
+        # A job of hours does not end because its log is full or nobody reads it any more.
+        with suppress(OSError, ValueError):
+            self._stream.write(f"rcan-video: {text}\n")
+            self._stream.flush()
 
 
 class Bar:

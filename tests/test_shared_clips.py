@@ -55,7 +55,7 @@ def size_and_tags(path: Path) -> tuple[int, int, object]:
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
 def test_a_clip_differs_in_its_size_alone(tmp_path: Path, clip: Path) -> None:
     output = tmp_path / f"out{clip.suffix}"
-    upscale(clip, output, "--duration", DURATION, "--preset", preset(clip))
+    upscale(clip, output, "--duration", float(DURATION), "--preset", preset(clip))
     source = times(clip, DURATION)
     assert len(source) > 2
     assert times(output) == pytest.approx(source, abs=1e-3)

@@ -58,7 +58,7 @@ class Figures:
 @click.option("-m", "--model", default=_DEFAULT_MODEL.model, show_default=True, help="Bundled weights or a path.")
 @click.option("-n", "--frames", type=click.IntRange(1), default=60, show_default=True, help="Frames to use.")
 @click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Interleaved runs.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads of the network.  [default: all cores]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the network.  [default: all cores]")
 @click.option("--preset", default="ultrafast", show_default=True, help="Preset of the encoder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -13,7 +14,8 @@ import click
 from rcan_video.errors import Interrupted, PipeClosed, RcanVideoError
 from rcan_video.progress import Bar, Plain, Progress, Silent
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP: a terminal that is closed. Windows has none.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def run_command(command: click.Command, name: str) -> NoReturn:
@@ -60,6 +62,8 @@ def progress_for_terminal(*, quiet: bool, verbose: bool) -> Progress:
     """A bar on a terminal, plain lines elsewhere, nothing with ``--quiet``."""
     if quiet:
         return Silent()
+    if sys.stderr is None:  # closed by the caller
+        return Silent()
     return Bar(verbose=verbose) if sys.stderr.isatty() else Plain(verbose=verbose)
 
 
@@ -71,4 +75,5 @@ def _interrupt(signum: int, frame: object) -> None:
 
 
 def _say(name: str, text: str) -> None:
-    click.echo(f"{name}: {text}", err=True)
+    with contextlib.suppress(OSError, ValueError):  # nobody listens: the exit code says it all
+        click.echo(f"{name}: {text}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 import click
@@ -27,6 +28,10 @@ Exit codes: 0 all well, 1 a bug, 2 wrong usage, 3 input, 4 output, 5 weights, 6 
 _DEFAULT = Options(input="", output="")
 
 
+# Digits and a point alone: Fraction would also take exponents, and compute a power of ten of any size.
+_TIME = re.compile(r"(\d{1,9}:){0,2}\d{1,9}(\.\d{1,9})?")
+
+
 class _Seconds(click.ParamType[Fraction]):
     """Seconds, or clock time such as 1:02:03.5, as an exact fraction."""
 
@@ -35,15 +40,11 @@ class _Seconds(click.ParamType[Fraction]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
         if isinstance(value, Fraction):
             return value
-        try:
-            parts = [Fraction(part) for part in str(value).split(":")]
-            if not 1 <= len(parts) <= 3 or any(part < 0 for part in parts):
-                raise ValueError
-        except (ValueError, ZeroDivisionError):
+        if not _TIME.fullmatch(str(value)):
             self.fail(f"{value!r} is no time: write seconds (12.5) or a clock time (1:02:03.5)", param, ctx)
         seconds = Fraction(0)
-        for part in parts:
-            seconds = seconds * 60 + part
+        for part in str(value).split(":"):
+            seconds = seconds * 60 + Fraction(part)
         return seconds
 
 
@@ -82,8 +83,8 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     show_default=True,
     help="auto, cpu, cuda, cuda:1, mps or xpu.",
 )
-@click.option("--batch", type=click.IntRange(1), help="Frames per batch.  [default: by size and memory]")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads of the network.  [default: all cores]")
+@click.option("--batch", type=click.IntRange(1, 256), help="Frames per batch.  [default: by size and memory]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the network.  [default: all cores]")
 @click.option("--codec", metavar="ENCODER", help="Video encoder, by FFmpeg's name.  [default: by container and depth]")
 @click.option("--crf", type=click.FloatRange(0), help="Constant quality of the encoder; lower is better.")
 @click.option("--preset", metavar="NAME", help="Speed preset of the encoder.")

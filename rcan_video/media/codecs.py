@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import av
 from av.codec.codec import UnknownCodecError, find_best_pix_fmt_of_list
+from av.video.reformatter import VideoReformatter
 
 from rcan_video.errors import InputError, OutputError, UsageError
 from rcan_video.frames import ColorSpec, ColorTags, HdrMetadata, PlaneLayout, VideoInfo
@@ -51,6 +52,9 @@ _RATE_OPTIONS = frozenset({"b", "qp"})
 
 # Encoders that write static HDR metadata, and the list of parameters that takes it.
 _HDR_ENCODERS: Mapping[str, str] = {"libx265": "x265-params", "libsvtav1": "svtav1-params"}
+
+# Generic options of every encoder that would undo what was promised about the output.
+_OURS = frozenset({"video_size", "s", "time_base", "pixel_format", "pix_fmt", "framerate", "r"})
 
 # Encoders that refuse odd sizes with subsampled chroma.
 _EVEN_ONLY = frozenset({"libx264", "libx265", "libsvtav1"})
@@ -146,6 +150,11 @@ def _pix_fmt(codec: str, formats: list[str], layout: PlaneLayout, wanted: str | 
             raise UsageError(f"--pix-fmt {wanted}: frames cannot be written in it") from error
         if formats and wanted not in formats:
             raise UsageError(f"--pix-fmt {wanted}: {codec} takes only {', '.join(formats)}")
+        planar = planar_layout(wanted).pix_fmt
+        try:
+            VideoReformatter().reformat(av.VideoFrame(16, 16, planar), format=wanted)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise UsageError(f"--pix-fmt {wanted}: FFmpeg cannot write it, choose another such as {planar}") from error
         return wanted
     if not formats or layout.pix_fmt in formats:
         return layout.pix_fmt
@@ -217,6 +226,9 @@ def _encoder_options(codec: str, options: EncodeOptions, tags: ColorTags, hdr: H
     if tags.siting is not None:
         chosen["chroma_sample_location"] = tags.siting
     given = [*(_hdr_parameters(codec, hdr).items() if hdr is not None else ()), *options.options.items()]
+    for key in options.options:
+        if key in _OURS:
+            raise UsageError(f"--encoder-opt {key} is not yours to set: the size, rate and format follow the input")
     for key, value in given:
         # Lists of parameters are added to, all else is replaced.
         chosen[key] = f"{chosen[key]}:{value}" if key.endswith("-params") and key in chosen else value

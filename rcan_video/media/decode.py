@@ -9,7 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from math import ceil
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import av
 import av.error
@@ -37,6 +37,13 @@ _THREADS = 4
 _LEAD_IN = Fraction(5)
 
 
+# How far behind the pictures, in seconds, a pipe may bring the sound that belongs to them.
+_LAG = Fraction(5)
+
+# Timestamps that go back by more than this have started again. B-frames and rounding stay far below.
+_JUMP = Fraction(1)
+
+
 class Timeline:
     """Timestamps that only go forward. PTS pass through; what is missing or goes back is repaired and counted."""
 
@@ -50,6 +57,10 @@ class Timeline:
     def restart(self) -> None:
         """Forget the last frame: the next one comes from elsewhere in the file."""
         self._last = None
+
+    def behind(self, pts: int | None) -> int:
+        """How many ticks ``pts`` lies before the last frame; 0 where it does not."""
+        return max(0, self._last - pts) if self._last is not None and pts is not None else 0
 
     def stamp(self, pts: int | None, duration: int) -> tuple[int, int]:
         """(pts, duration) for the next frame; a missing PTS continues at the nominal rate, a repeated one is
@@ -95,6 +106,7 @@ class Source:
         self._others: deque[Packet[Stream]] = deque()  # met before anybody listened
         self.on_packet: Callable[[Packet[Stream]], None] = self._others.append
         self.decoded = 0
+        self._from: Fraction | None = None
         self._open()
         try:
             self._begin(start or Fraction(0), duration)
@@ -124,16 +136,29 @@ class Source:
         """
         for raw, pts, duration in chain([self._first], self._stamped):
             if self._end is not None and pts >= self._end:
+                if self._path == PIPE:
+                    self._read_past(self._end)
                 return
             frame = Frame(self._planes(raw), pts, duration, self.decoded)
             self.decoded += 1
             yield frame
 
+    def _read_past(self, end: int) -> None:
+        """Read a pipe on, decoding nothing: sound may lie behind the pictures that it belongs to."""
+        enough = end + ceil(_LAG / self._time_base)
+        for packet in self._read:
+            if packet is not None and packet.pts is not None and packet.pts >= enough:
+                return
+
     def notices(self) -> list[str]:
         """What had to be repaired, in sentences; complete once the frames are used up."""
         found = []
         if self.skipped:
-            found.append(f"{self.skipped} damaged packets of {shown(self._path)} could not be decoded")
+            of = f" of about {self.info.frames}" if self.info.frames else ""
+            found.append(
+                f"{self.skipped} damaged packets of {shown(self._path)} could not be decoded: "
+                f"{self.decoded}{of} frames came out"
+            )
         if self._timeline.missing:
             found.append(
                 f"{self._timeline.missing} frames carry no timestamp: theirs are made from the rate, "
@@ -170,6 +195,7 @@ class Source:
             raise InputError(f"not one frame of {shown(self._path)} can be decoded: {why}")
         origin = first[1]
         wanted = origin + ceil(start / self._time_base)
+        self._from = wanted * self._time_base
         if start > 2 * _LEAD_IN and self._path != PIPE:
             first = self._land(wanted)
         while first is not None and first[1] < wanted:
@@ -205,14 +231,26 @@ class Source:
         return next(self._stamped, None)
 
     def _decode(self) -> Iterator[_Stamped]:
-        for packet in self._packets():
+        self._read = self._packets()
+        for packet in self._read:
             try:
                 frames = self._stream.decode(packet)
             except av.FFmpegError:
                 self.skipped += 1
                 continue
             for frame in frames:
+                self._check_jump(frame.pts)
                 yield (frame, *self._timeline.stamp(frame.pts, frame.duration))
+
+    def _check_jump(self, pts: int | None) -> None:
+        """Refuse timestamps that start again, as in recordings joined end to end: repairing those one tick at a time
+        would squeeze all that follows into a moment, beside sound that goes on."""
+        back = self._timeline.behind(pts) * self._time_base
+        if back > _JUMP:
+            raise InputError(
+                f"the timestamps of {shown(self._path)} go back by {float(back):.1f} s after frame {self.decoded}, "
+                "as if files had been joined: repair them first, for example with ffmpeg -i INPUT -c copy OUTPUT.mkv"
+            )
 
     def _packets(self) -> Iterator[Packet[VideoStream] | None]:
         """Packets of the video stream, the flushing one last; others go to ``on_packet``. None flushes too."""
@@ -220,13 +258,19 @@ class Source:
             for packet in self.container.demux() if self._path == PIPE else self.container.demux(self._stream):
                 if packet.stream is self._stream:
                     yield cast("Packet[VideoStream]", packet)
-                elif packet.size:
+                elif packet.size and not self._passing(packet):
                     self.on_packet(cast("Packet[Stream]", packet))
         except av.error.InvalidDataError:  # the file ends in the middle of something: use what came before
             self.skipped += 1
             yield None
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"{shown(self._path)} cannot be read further: {reason(error)}") from error
+
+    def _passing(self, packet: Packet[Any]) -> bool:
+        """Whether a packet comes long before the chosen part: nobody will want it."""
+        if packet.pts is None or packet.time_base is None or self._from is None:
+            return False
+        return packet.pts * packet.time_base < self._from - _LAG
 
     def _planes(self, frame: VideoFrame) -> tuple[Tensor, ...]:
         info = self.info

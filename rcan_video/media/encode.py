@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 _SHAPED = frozenset({"libx264", "libx264rgb", "libx265", "h264_nvenc", "hevc_nvenc", "mpeg2video", "mpeg4"})
 
 
+# Containers without a time for each frame, and encoders that know a few rates only.
+_UNTIMED = frozenset({"yuv4mpegpipe", "h264", "hevc", "obu"})
+_FIXED_RATE = frozenset({"mpeg1video", "mpeg2video"})
+
+
 class Writer:
     """The output. Opened whole (encoder at the real size, header for the real streams) before the first frame.
 
@@ -70,6 +75,7 @@ class Writer:
         self.frames = 0
         self._first: int | None = None
         self._last = 0
+        self._uneven = False
         self._output = open_output(path, format=format, options=_container_options(info.time_base), stop=stop)
         self._packets = packets
         self._passengers: Passengers | None = None
@@ -83,6 +89,9 @@ class Writer:
                 self.losses.append("transparency is left out: the picture is upscaled as it would look without it")
             if info.hdr is not None and not writes_hdr(self.target.codec):
                 self.losses.append(f"{self.target.codec} writes no static HDR metadata: libx265 and libsvtav1 do")
+            # Where times cannot be stored, frames follow each other at the nominal rate.
+            self._counts = self.container in _UNTIMED or self.target.codec in _FIXED_RATE
+            self._time_base = 1 / info.rate if self._counts else info.time_base
             self._stream = self._add_video()
             if packets is not None:
                 self._board(packets, streams or StreamOptions(), window)
@@ -91,8 +100,7 @@ class Writer:
             elif info.chapters:
                 self.losses.append(f"{self.container} holds no chapters: {len(info.chapters)} are left out")
             self._output.metadata.update(info.tags)
-            with output_errors(name):
-                self._output.start_encoding()
+            self._write_header()
         except BaseException:
             self.close()
             raise
@@ -108,17 +116,44 @@ class Writer:
         """Ticks of the video's time base from the first frame's PTS to the last one's."""
         return self._last - (self._first or 0)
 
+    def _write_header(self) -> None:
+        try:
+            self._output.start_encoding()
+        except av.error.ArgumentError as error:  # muxers say no more than that, and mean one of the streams
+            offered = ", ".join([self.target.codec, *(f"{p.info.kind} {p.codec}" for p in self.plans if p.codec)])
+            raise OutputError(
+                f"{self._name} cannot be written: {self.container} refuses {offered}; choose another "
+                f"{elsewhere(self.container)}, or --codec and --audio-codec"
+            ) from error
+        except (av.FFmpegError, ValueError, OSError):
+            with output_errors(self._name):
+                raise
+
     def write(self, frame: Frame) -> None:
         """Encode one frame; its planes may be slices of memory that nobody overwrites while they are referenced."""
         picture = self._picture(frame)
-        picture.pts = frame.pts + self._shift
-        picture.time_base = self._info.time_base
-        picture.duration = frame.duration
-        self.frames += 1
+        if self._counts:
+            picture.pts, picture.duration = self.frames, 1
+        else:
+            picture.pts, picture.duration = frame.pts + self._shift, frame.duration
+        picture.time_base = self._time_base
         self._first = frame.pts if self._first is None else self._first
         self._last = frame.pts
+        even = (frame.pts - self._first) * self._info.time_base * self._info.rate
+        self._uneven = self._uneven or abs(even - self.frames) > 1
+        self.frames += 1
         with output_errors(self._name):
             self._mux(self._stream.encode(picture))
+
+    def late_notices(self) -> list[str]:
+        """What only the end has shown, in sentences."""
+        found = [] if self._packets is None else self._packets.notices()
+        if self._counts and self._uneven:
+            found.append(
+                f"{self.container} with {self.target.codec} stores no time for each frame: those of the input are "
+                f"uneven and are lost, all frames come at {float(self._info.rate):.6g} frames/s"
+            )
+        return found
 
     def finish(self) -> None:
         """Flush the encoder and the passengers, and write the trailer."""
@@ -168,7 +203,7 @@ class Writer:
         stream = cast("VideoStream", stream)
         context = stream.codec_context
         stream.width, stream.height, stream.pix_fmt = target.width, target.height, target.pix_fmt
-        stream.time_base = context.time_base = self._info.time_base
+        stream.time_base = context.time_base = self._time_base
         stream.metadata.update(self._info.stream_tags)
         stream.disposition = Disposition.default
         context.color_range = tags.range
@@ -193,6 +228,9 @@ class Writer:
                 f"the encoder {target.codec} does not open for {target.width}x{target.height} {target.pix_fmt}: "
                 f"{reason(error)}; see --codec, --preset and --encoder-opt"
             ) from error
+        wanted = (target.width, target.height, target.pix_fmt, self._time_base)
+        if (context.width, context.height, context.pix_fmt, context.time_base) != wanted:
+            raise UsageError("--encoder-opt changes the size, pixel format or time base of the output: leave that out")
         for key in context.options:  # what an encoder does not know stays behind
             raise UsageError(f"the encoder {target.codec} has no option {key!r}: see ffmpeg -h encoder={target.codec}")
         return stream

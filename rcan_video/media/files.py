@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 
 PIPE = "-"
 
+# Muxers that write one video file. Others write several files, some under names of their own (HLS, DASH, numbered
+# pictures), beside the part file and past its rename.
+_ONE_FILE = frozenset(
+    {
+        "3g2", "3gp", "asf", "avi", "f4v", "flv", "gif", "h264",
+        "hevc", "ipod", "ivf", "matroska", "mov", "mp4", "mpeg", "mpegts",
+        "mxf", "nut", "obu", "ogg", "rm", "vob", "webm", "yuv4mpegpipe",
+    }
+)  # fmt: skip
+
 # A container may name other resources (a playlist, a concat script): only files are ever opened.
 _PROTOCOLS = "file"
 
@@ -38,14 +49,27 @@ def open_input(path: str, *, stop: threading.Event | None = None) -> InputContai
             raise InputError("standard input is closed: pipe a video into it, or name a file")
         source = PipeReader(sys.stdin.fileno(), stop or threading.Event())
     else:
-        if Path(path).is_dir():
-            raise InputError(f"{path} is a directory: name a video file")
+        _check_regular(path)
         # "file:" keeps names such as "concat:x" or "a:b.mp4" from being read as protocols.
         source = f"file:{path}"
     try:
         return av.open(source, "r", options=options, metadata_errors="replace", buffer_size=BUFFER_BYTES)
     except (av.FFmpegError, ValueError, OSError) as error:
         raise InputError(f"{shown(path)} cannot be opened: {_why_not_open(path, error)}") from error
+
+
+def _check_regular(path: str) -> None:
+    """A file is opened twice and sought in, which nothing else allows. What is missing is left to the opening."""
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            return
+        raise InputError(f"{path} cannot be opened: {reason(error)}") from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path} is a directory: name a video file")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path} is a pipe or a device: give it as standard input, rcan-video - OUTPUT < {path}")
 
 
 def _why_not_open(path: str, error: Exception) -> str:
@@ -97,9 +121,19 @@ def check_output(source: str, target: str, *, overwrite: bool) -> None:
     """
     if target == PIPE:
         return
-    path = Path(target)
+    try:
+        _check_file(source, Path(target), target, overwrite=overwrite)
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise OutputError(f"{target} cannot be written: {reason(error)}") from error
+
+
+def _check_file(source: str, path: Path, target: str, *, overwrite: bool) -> None:
     if path.is_dir():
         raise OutputError(f"{target} is a directory: name a file in it")
+    if path.exists() and not path.is_file():
+        raise OutputError(
+            f"{target} is a pipe or a device: use - as output, rcan-video INPUT - --format nut > {target}"
+        )
     folder = path.parent
     if not folder.is_dir():
         raise OutputError(f"{target} cannot be written: the folder {folder} does not exist")
@@ -120,14 +154,18 @@ class PartFile:
 
     def __init__(self, target: str, *, overwrite: bool) -> None:
         self._overwrite = overwrite
-        self.target = Path(target)
-        self.path = self.target.with_name(f".{self.target.stem}.{os.getpid()}.part{self.target.suffix}")
+        # A link is followed: what it points to is the file that is written.
+        self.target = Path(target).resolve()
+        # The stem is cut so that the name stays within what file systems allow.
+        stem = self.target.stem.encode()[:100].decode(errors="ignore")
+        self.path = self.target.with_name(f".{stem}.{os.getpid()}.part{self.target.suffix}")
 
     def __enter__(self) -> PartFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # gone with its folder, or on a disk that was taken away
+            self.path.unlink(missing_ok=True)
 
     def commit(self) -> None:
         """Make the bytes durable, then give the file its name, which is atomic for a reader.
@@ -155,8 +193,11 @@ def open_output(
         writer = PipeWriter(sys.stdout.fileno(), stop)
         return av.open(writer, "w", format=format, container_options=options, buffer_size=BUFFER_BYTES)
     try:
-        return av.open(f"file:{path}", "w", format=format, container_options=options)
+        output = av.open(f"file:{path}", "w", format=format, container_options=options)
     except ValueError as error:
         raise OutputError(
             f"no container is known for the ending {path.suffix!r}: use .mp4, .mkv, .mov or .webm"
         ) from error
+    if output.format.name not in _ONE_FILE:
+        raise OutputError(f"{output.format.name} (the ending {path.suffix!r}) is no video file: use .mp4, .mkv or .mov")
+    return output

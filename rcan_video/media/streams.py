@@ -13,7 +13,7 @@ import av
 from av.codec.codec import UnknownCodecError
 from av.stream import Discard, Disposition
 
-from rcan_video.errors import OutputError
+from rcan_video.errors import InputError, OutputError
 from rcan_video.frames import StreamInfo
 from rcan_video.media.files import open_input, reason
 from rcan_video.media.fit import StreamPlan
@@ -45,6 +45,7 @@ class FilePackets:
 
     def __init__(self, path: str, indices: Sequence[int], window: Window) -> None:
         self._path = path
+        self._cut = False
         self._open(path, indices)
         if window.start is not None:
             try:
@@ -84,8 +85,14 @@ class FilePackets:
                     if not open_streams:
                         return
                 yield packet
-        except av.error.InvalidDataError:
-            return  # a file that is cut off: the video's reader counts it
+        except av.error.InvalidDataError:  # cut off, or changed since the video's reader passed here
+            self._cut = True
+        except (av.FFmpegError, OSError) as error:
+            raise InputError(f"{self._path} cannot be read further: {reason(error)}") from error
+
+    def notices(self) -> list[str]:
+        """What went wrong, in sentences."""
+        return [f"{self._path} is damaged: its other streams were read no further"] if self._cut else []
 
 
 class PipePackets:
@@ -99,6 +106,9 @@ class PipePackets:
     def cover(self, index: int) -> bytes:
         """Not to be had before the header is written; ``fit`` plans none."""
         raise NotImplementedError
+
+    def notices(self) -> list[str]:
+        return []
 
     def put(self, packet: Packet[Stream]) -> None:
         if packet.stream_index in self._indices:

@@ -26,7 +26,9 @@ def verify(path: Path, name: str, container: str, frames: int, span: Fraction) -
     except InputError as error:
         raise VerificationError(f"{name} cannot be read back: please report this") from error
     with file:
-        stream = file.streams.video[0]
+        stream = next(iter(file.streams.video), None)
+        if stream is None:
+            raise VerificationError(f"{name} holds no video: please report this")
         for other in file.streams:
             if other is not stream:
                 other.discard = Discard.all

@@ -385,6 +385,9 @@ def build(state: State, config: RCANConfig) -> RCAN:
         raise WeightsError(f"has tensors of the wrong shape: {_few(wrong)}")
     if integers := [key for key, tensor in state.items() if not tensor.is_floating_point()]:
         raise WeightsError(f"has tensors that are not of floating point: {_few(integers)}")
+    # A view that repeats its few numbers (stride 0) would become as large as it claims to be.
+    if hollow := [k for k, t in state.items() if t.untyped_storage().nbytes() < t.numel() * t.element_size()]:
+        raise WeightsError(f"has tensors that claim more numbers than the file holds: {_few(hollow)}")
     weights = {key: state[key].detach().to(torch.float32).contiguous() for key in shapes}
     if broken := [key for key, tensor in weights.items() if not bool(tensor.isfinite().all())]:
         raise WeightsError(f"has weights that are not finite: {_few(broken)}")

@@ -1,0 +1,230 @@
+"""Inputs and outputs of which nobody thinks: each of these once went wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+import torch
+from clips import make_clip, read_packets, read_video
+
+from rcan_video import EncodeOptions, Options, StreamOptions, upscale
+from rcan_video.errors import InputError, OutputError, RcanVideoError, UsageError, WeightsError
+from rcan_video.media.decode import Source, Timeline
+from rcan_video.media.files import PartFile, check_output, open_input
+from rcan_video.network import checkpoint
+from rcan_video.options import DeviceOptions
+from rcan_video.progress import Silent
+
+FRAMES = 10
+
+
+class Listener(Silent):
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
+def options(source: Path, target: Path, **more: Any) -> Options:
+    return Options(str(source), str(target), **{"device": DeviceOptions("cpu", threads=1), **more})
+
+
+def command(*arguments: object, **more: Any) -> subprocess.CompletedProcess[bytes]:
+    line = [sys.executable, "-m", "rcan_video", *map(str, arguments)]
+    return subprocess.run(line, **{"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": 60, **more})
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".nut"])
+def test_y4m_says_the_rate_of_its_frames(tmp_path: Path, suffix: str) -> None:
+    """It has no times but a rate, which FFmpeg takes from the time base: 1/10240 made 10240 frames a second."""
+    clip = make_clip(tmp_path / f"in{suffix}", size=(32, 16), frames=FRAMES, rate=10)
+    done = command(clip, "-", "--format", "yuv4mpegpipe", "--quiet")
+    assert done.returncode == 0
+    assert b" F10:1 " in done.stdout.split(b"\n")[0]
+    assert done.stdout.count(b"FRAME\n") == FRAMES
+
+
+def test_times_that_a_container_cannot_store_are_named_when_they_are_uneven(tmp_path: Path) -> None:
+    ticks = [0, 1, 2, 9, 10, 11, 20, 21, 22, 23]
+    clip = make_clip(tmp_path / "in.mkv", size=(32, 16), frames=FRAMES, time_base=Fraction(1, 25), pts=ticks)
+    heard = Listener()
+    upscale(options(clip, tmp_path / "out.y4m"), heard)
+    assert len(heard.notices) == 1 and "are uneven and are lost" in heard.notices[0]
+    assert len(read_video(tmp_path / "out.y4m")) == FRAMES
+
+
+def test_mpeg2_opens_whatever_the_time_base_of_the_source(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=FRAMES)
+    upscale(options(clip, tmp_path / "out.mkv", encode=EncodeOptions(codec="mpeg2video", crf=None)))
+    times = [time for time, _ in read_video(tmp_path / "out.mkv")]
+    assert [float((t or 0) - (times[0] or 0)) for t in times] == pytest.approx(
+        [k / 25 for k in range(FRAMES)], abs=1e-3
+    )
+
+
+def test_timestamps_that_start_again_are_refused(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.ts", size=(32, 16), frames=50)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(clip.read_bytes() * 2)
+    with pytest.raises(InputError, match=r"go back by 2\.0 s after frame 50, as if files had been joined"):
+        upscale(options(joined, tmp_path / "out.mkv"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.ts", "joined.ts"]
+
+
+def test_a_timeline_knows_how_far_back_a_time_lies() -> None:
+    line = Timeline(Fraction(1, 25), Fraction(25))
+    assert line.behind(5) == 0
+    line.stamp(100, 1)
+    assert (line.behind(100), line.behind(101), line.behind(40), line.behind(None)) == (0, 0, 60, 0)
+
+
+@pytest.mark.parametrize("key", ["video_size", "s", "time_base", "pixel_format", "framerate"])
+def test_the_size_and_the_clock_are_nobodys_to_set(tmp_path: Path, key: str) -> None:
+    clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=2)
+    with pytest.raises(UsageError, match=f"--encoder-opt {key} is not yours to set"):
+        upscale(options(clip, tmp_path / "out.mp4", encode=EncodeOptions(options={key: "10x10"})))
+
+
+def test_a_pixel_format_that_nothing_can_write(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=2)
+    chosen = EncodeOptions(codec="rawvideo", pix_fmt="bayer_bggr8")
+    with pytest.raises(UsageError, match="--pix-fmt bayer_bggr8: "):
+        upscale(options(clip, tmp_path / "out.nut", encode=chosen))
+
+
+@pytest.mark.parametrize("name", ["out.m3u8", "out.mpd", "out%03d.jpg", "out.png"])
+def test_what_is_no_single_file_is_refused(tmp_path: Path, name: str) -> None:
+    clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=2)
+    with pytest.raises(OutputError, match=r"is no video file: use \.mp4, \.mkv or \.mov$"):
+        upscale(options(clip, tmp_path / name))
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_a_header_that_a_muxer_refuses_names_the_streams(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", size=(32, 16), frames=2, audio=1, audio_codec="flac")
+    with pytest.raises(OutputError, match=r"mov refuses libx264, audio flac; choose another .*--audio-codec$"):
+        upscale(options(clip, tmp_path / "out.mov"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_is_neither_input_nor_output(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.mp4"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match=r"is a pipe or a device: give it as standard input"):
+        open_input(str(pipe))
+    with pytest.raises(OutputError, match="is a pipe or a device: use - as output"):
+        check_output("in.mp4", str(pipe), overwrite=True)
+
+
+def test_a_link_keeps_pointing_where_it_did(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    link = tmp_path / "out.mp4"
+    link.symlink_to(tmp_path / "far" / "real.mp4")
+    with PartFile(str(link), overwrite=True) as part:
+        part.path.write_text("new")
+        part.commit()
+    assert link.is_symlink() and (tmp_path / "far" / "real.mp4").read_text() == "new"
+
+
+def test_names_that_are_too_long(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=2)
+    with pytest.raises(OutputError, match="File name too long"):
+        check_output(str(clip), str(tmp_path / ("x" * 300 + ".mp4")), overwrite=False)
+    with pytest.raises(InputError, match="File name too long"):
+        open_input("x" * 300)
+    longest = tmp_path / ("ü" * 125 + ".mp4")  # 254 bytes: legal, and leaves no room for a longer part name
+    upscale(options(clip, longest))
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["in.mp4", longest.name])
+
+
+@pytest.mark.parametrize("stderr", ["closed", "full", "gone"])
+def test_a_log_that_nobody_reads_does_not_end_the_job(tmp_path: Path, stderr: str) -> None:
+    clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=2)
+    target = tmp_path / "out.mp4"
+    line = f'"{sys.executable}" -m rcan_video "{clip}" "{target}"'
+    line += {"closed": " 2>&-", "full": " 2>/dev/full", "gone": " 2>&1 >/dev/null | true; exit ${PIPESTATUS[0]}"}[
+        stderr
+    ]
+    done = subprocess.run(["bash", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    assert done.returncode == 0
+    assert len(read_video(target)) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--start", "1e99999999"),
+        ("--duration", "1/3"),
+        ("--start", "-1"),
+        ("--threads", "1000000"),
+        ("--batch", "1000000"),
+    ],
+)
+def test_numbers_out_of_all_bounds(tmp_path: Path, arguments: tuple[str, str]) -> None:
+    done = command("in.mp4", "out.mp4", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == b"" and done.stderr.count(b"\n") == 1
+
+
+def test_a_format_for_files_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--format is for standard input and output"):
+        upscale(options(tmp_path / "in.mp4", tmp_path / "out.mp4", format="nut"))
+
+
+def test_a_part_of_a_pipe_has_all_its_sound(tmp_path: Path) -> None:
+    """In a transport stream sound lies behind its pictures: it is still to come when the last picture is out."""
+    clip = make_clip(tmp_path / "in.ts", size=(32, 16), frames=75, audio=1)
+    by_name, by_pipe = tmp_path / "name.mkv", tmp_path / "pipe.mkv"
+    upscale(options(clip, by_name, duration=Fraction(1)))
+    with clip.open("rb") as stdin:
+        done = command("-", by_pipe, "--duration", "1", "--quiet", "--threads", "1", stdin=stdin)
+    assert done.returncode == 0
+    assert len(read_video(by_pipe)) == len(read_video(by_name)) == 25
+    sound = [[p.data for p in read_packets(path, "audio")] for path in (by_pipe, by_name)]
+    assert sound[0] == sound[1]
+
+
+def test_tensors_that_claim_more_than_they_hold(tmp_path: Path) -> None:
+    from rcan_video.network.rcan import RCAN, RCANConfig
+
+    net = RCAN(RCANConfig(groups=1, blocks=1, features=16, reduction=4, mean_shift=False, rgb_range=1))
+    state = {key: torch.zeros(1).expand(tensor.shape) for key, tensor in net.state_dict().items()}
+    torch.save(state, tmp_path / "hollow.pth")
+    with pytest.raises(WeightsError, match="claim more numbers than the file holds"):
+        checkpoint.load(tmp_path / "hollow.pth")
+
+
+def test_damage_that_only_the_reader_of_the_sound_meets_is_told(tmp_path: Path) -> None:
+    from rcan_video.media.streams import FilePackets, Window
+
+    clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=5, audio=1)
+    packets = FilePackets(str(clip), [1], Window())
+
+    def broken(*_: object) -> Any:
+        raise av.error.InvalidDataError(1, "damaged")
+
+    class Cut:
+        demux = broken
+
+        def close(self) -> None: ...
+
+    packets.container.close()
+    packets.container = Cut()  # type: ignore[assignment]
+    assert packets() is None
+    assert packets.notices() == [f"{clip} is damaged: its other streams were read no further"]
+
+
+def test_a_strict_job_and_what_it_says(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=2, audio=1)
+    with pytest.raises(RcanVideoError, match=r"^--strict: audio stream 1"):
+        upscale(options(clip, tmp_path / "out.y4m", streams=StreamOptions(strict=True)))
+    with Source(str(clip)) as source:
+        assert len(list(source.frames())) == 2
