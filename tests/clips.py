@@ -155,8 +155,13 @@ def make_clip(
             for number, track in enumerate(tracks):
                 _sing(output, track, 220 * (number + 1), written, until, Fraction(audio_start))
             written = max(written, until)
-        for any_stream in (stream, *tracks):
-            output.mux(any_stream.encode(None))
+        rest = stream.encode(None)
+        if codec == "libx265" and len(times) <= 2:
+            for packet in rest:  # it makes up the DTS of streams this short (x265 issue 781)
+                packet.dts = packet.pts
+        output.mux(rest)
+        for track in tracks:
+            output.mux(track.encode(None))
     return path
 
 
