@@ -128,14 +128,16 @@ def open_engine(
         target.layout,
         config.scale,
         device,
-        batch=options.batch and _bounded(options.batch, info),
+        batch=options.batch and _bounded(options.batch, info, target),
         threads=options.threads,
     )
 
 
-def _bounded(batch: int, info: VideoInfo) -> int:
+def _bounded(batch: int, info: VideoInfo, target: VideoTarget) -> int:
     """``batch``, or as many frames as the pipeline's queues hold: batches are gathered before they are counted."""
-    return min(batch, max(1, QUEUE_BYTES // info.layout.frame_bytes(info.width, info.height)))
+    before = info.layout.frame_bytes(info.width, info.height)
+    after = target.layout.frame_bytes(target.width, target.height)
+    return min(batch, max(1, QUEUE_BYTES // max(before, after)))
 
 
 def _open_writer(options: Options, source: Source, part: PartFile | None, scale: int, stop: threading.Event) -> Writer:

@@ -243,8 +243,9 @@ def test_an_encoder_without_hdr_metadata_is_named(tmp_path: Path) -> None:
     assert "ffv1 writes no static HDR metadata: libx265 and libsvtav1 do" in heard.notices
 
 
-@pytest.mark.parametrize(("suffix", "kind"), [(".mp4", "video"), (".mkv", "attachment")])
-def test_cover_art(tmp_path: Path, suffix: str, kind: str) -> None:
+@pytest.mark.parametrize("start", [None, Fraction(1, 10)])
+@pytest.mark.parametrize(("suffix", "kind"), [(".mp4", "video"), (".mkv", "attachment"), (".mov", None)])
+def test_cover_art(tmp_path: Path, suffix: str, kind: str | None, start: Fraction | None) -> None:
     video = make_clip(tmp_path / "video.mp4", size=(48, 32), frames=FRAMES)
     cover = make_clip(tmp_path / "cover.mkv", codec="mjpeg", pix_fmt="yuvj420p", size=(32, 32), frames=1)
     source, target = tmp_path / "in.mp4", tmp_path / f"out{suffix}"
@@ -258,12 +259,16 @@ def test_cover_art(tmp_path: Path, suffix: str, kind: str) -> None:
                     packet.stream = stream
                     output.mux(packet)
     assert [s.cover for s in probe(str(source)).others] == [True]
-    upscale(options(source, target, model=ModelOptions(scale=2)))
+    heard = Listener()
+    upscale(options(source, target, model=ModelOptions(scale=2), start=start), heard)
+    if kind is None:
+        assert heard.notices == ["video stream 1 (mjpeg) is left out: mov has no place for cover art"]
+        return
     with av.open(str(target)) as file:
         assert file.streams.best("video") is file.streams[0]
         assert file.streams[1].type == kind or file.streams[1].disposition & av.stream.Disposition.attached_pic
-        kept = next((p for p in file.demux(file.streams[1]) if p.size), None) if kind == "video" else None
-        assert kept is None or bytes(kept) == image
+        if kind == "video":
+            assert next(bytes(p) for p in file.demux(file.streams[1]) if p.size) == image
 
 
 def test_a_real_phone_clip_keeps_its_rotation_and_says_what_is_lost(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -228,3 +229,46 @@ def test_a_strict_job_and_what_it_says(tmp_path: Path) -> None:
         upscale(options(clip, tmp_path / "out.y4m", streams=StreamOptions(strict=True)))
     with Source(str(clip)) as source:
         assert len(list(source.frames())) == 2
+
+
+def test_avi_counts_frames_at_the_rate_of_the_source(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", size=(32, 16), frames=FRAMES)
+    upscale(options(clip, tmp_path / "out.avi"))
+    with av.open(str(tmp_path / "out.avi")) as file:
+        stream = file.streams.video[0]
+        assert (stream.average_rate, stream.frames) == (25, FRAMES)
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=2)
+    target = Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.mp4"))
+    upscale(options(clip, target))
+    assert target.exists()
+    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
+    upscale(options(clip, tmp_path / "loop.mp4"))  # a link to nowhere is replaced
+    assert (tmp_path / "loop.mp4").is_file()
+
+
+def test_a_file_that_is_read_and_written_through_redirection(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.nut", size=(32, 16), frames=2)
+    before = clip.read_bytes()
+    with clip.open("r+b") as both:
+        assert (
+            command(clip, "-", "--format", "nut", stdout=both, stderr=subprocess.PIPE, capture_output=False).returncode
+            == 4
+        )
+        assert command("-", clip, "-y", stdin=both).returncode == 4
+    assert clip.read_bytes() == before
+
+
+def test_an_output_folder_that_is_removed_on_the_way(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=4)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    class Remover(Silent):
+        def update(self, done: int) -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    with pytest.raises(OutputError, match="its folder or the unfinished file in it was removed"):
+        upscale(options(clip, folder / "out.mp4"), Remover())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import isfinite
 
 import av
 from av.codec.codec import UnknownCodecError, find_best_pix_fmt_of_list
@@ -216,6 +217,8 @@ def _encoder_options(codec: str, options: EncodeOptions, tags: ColorTags, hdr: H
     if quality is None and _RATE_OPTIONS.isdisjoint(options.options):
         quality = knobs.default_quality
     if quality is not None:
+        if not isfinite(quality):
+            raise UsageError(f"--crf {quality} is no quality: give a number that {codec} knows")
         if knobs.quality is None:
             raise UsageError(f"{codec} has no constant-quality setting: leave --crf out, or use --encoder-opt")
         chosen[knobs.quality] = f"{quality:g}"

@@ -38,7 +38,7 @@ _SHAPED = frozenset({"libx264", "libx264rgb", "libx265", "h264_nvenc", "hevc_nve
 
 
 # Containers without a time for each frame, and encoders that know a few rates only.
-_UNTIMED = frozenset({"yuv4mpegpipe", "h264", "hevc", "obu"})
+_UNTIMED = frozenset({"yuv4mpegpipe", "avi", "h264", "hevc", "obu"})
 _FIXED_RATE = frozenset({"mpeg1video", "mpeg2video"})
 
 
@@ -119,7 +119,10 @@ class Writer:
     def _write_header(self) -> None:
         try:
             self._output.start_encoding()
-        except av.error.ArgumentError as error:  # muxers say no more than that, and mean one of the streams
+        except (
+            av.error.ArgumentError,
+            av.error.PermissionError,
+        ) as error:  # muxers say no more than that, and mean one of the streams
             offered = ", ".join([self.target.codec, *(f"{p.info.kind} {p.codec}" for p in self.plans if p.codec)])
             raise OutputError(
                 f"{self._name} cannot be written: {self.container} refuses {offered}; choose another "

@@ -9,8 +9,9 @@ import stat
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import av
 import av.error
@@ -120,11 +121,24 @@ def check_output(source: str, target: str, *, overwrite: bool) -> None:
     Raises OutputError.
     """
     if target == PIPE:
+        if source != PIPE and sys.stdout is not None and _same_file(sys.stdout, source):
+            raise OutputError("standard output is the input itself: redirect it into another file")
         return
+    if source == PIPE and sys.stdin is not None and _same_file(sys.stdin, target):
+        raise OutputError(f"{target} is the input itself: name another output")
     try:
         _check_file(source, Path(target), target, overwrite=overwrite)
     except OSError as error:  # a name that is too long, a folder that may not be looked into
         raise OutputError(f"{target} cannot be written: {reason(error)}") from error
+
+
+def _same_file(stream: TextIO, path: str) -> bool:
+    """Whether a standard stream is the regular file at ``path``."""
+    try:
+        mine, other = os.fstat(stream.fileno()), Path(path).stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(other.st_mode) and os.path.samestat(mine, other)
 
 
 def _check_file(source: str, path: Path, target: str, *, overwrite: bool) -> None:
@@ -146,6 +160,9 @@ def _check_file(source: str, path: Path, target: str, *, overwrite: bool) -> Non
             raise OutputError(f"{target} exists already: name another output or pass --overwrite")
 
 
+_numbers = count()  # two jobs of one process never share a part file
+
+
 class PartFile:
     """The file that is written: hidden beside the output, and given its name only by ``commit``.
 
@@ -155,10 +172,10 @@ class PartFile:
     def __init__(self, target: str, *, overwrite: bool) -> None:
         self._overwrite = overwrite
         # A link is followed: what it points to is the file that is written.
-        self.target = Path(target).resolve()
+        self.target = Path(os.path.realpath(target))
         # The stem is cut so that the name stays within what file systems allow.
-        stem = self.target.stem.encode()[:100].decode(errors="ignore")
-        self.path = self.target.with_name(f".{stem}.{os.getpid()}.part{self.target.suffix}")
+        stem = os.fsencode(self.target.stem)[:100].decode(errors="ignore")
+        self.path = self.target.with_name(f".{stem}.{os.getpid()}-{next(_numbers)}.part{self.target.suffix}")
 
     def __enter__(self) -> PartFile:
         return self

@@ -92,7 +92,7 @@ def _plan(
         return StreamPlan(info, "drop", why="it holds the chapters, which are kept as such")
     if info.cover and container == "matroska" and not pipe:
         return StreamPlan(info, "convert", info.codec, "Matroska keeps cover art as an attachment")
-    if info.cover and container not in ("mp4", "mov"):
+    if info.cover and container != "mp4":  # MOV takes it into the header, and then drops the picture
         return _lost(info, f"{container} has no place for cover art")
     return copy if _takes(container, stream) else _lost(info, f"{container} does not take it")
 

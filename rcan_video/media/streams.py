@@ -80,7 +80,8 @@ class FilePackets:
             for packet in self.container.demux(self.streams):
                 if not packet.size:
                     continue
-                if end is not None and packet_time(packet) >= end:
+                at = packet_time(packet)
+                if end is not None and at is not None and at >= end:
                     open_streams.discard(packet.stream_index)
                     if not open_streams:
                         return
@@ -122,10 +123,10 @@ class PipePackets:
         self._queue.clear()
 
 
-def packet_time(packet: Packet[Stream]) -> Fraction:
-    """Seconds; packets without any time count as 0."""
+def packet_time(packet: Packet[Stream]) -> Fraction | None:
+    """Seconds; None for a packet without any time."""
     ticks = packet.pts if packet.pts is not None else packet.dts
-    return Fraction(ticks or 0) * Fraction(packet.time_base or 0)
+    return None if ticks is None or not packet.time_base else ticks * Fraction(packet.time_base)
 
 
 class Passengers:
@@ -146,6 +147,7 @@ class Passengers:
         self._packets = packets
         self._window = window
         self._held: Packet[Stream] | None = None
+        self._timeless = frozenset(plan.info.index for plan in plans if plan.info.cover)
         self._carriers: dict[int, _Carrier] = {
             plan.info.index: _carrier(output, packets, plan, audio_bitrate) for plan in plans if plan.action != "drop"
         }
@@ -161,12 +163,14 @@ class Passengers:
             if packet is None:
                 break
             at = packet_time(packet)
-            if not self._window.holds(at):
-                continue
-            if time is not None and at + self._window.shift > time:
-                self._held = packet
-                return
-            self._shift(packet)
+            # What has no time, and a cover, which is no moment of the film, belongs to every part of it.
+            if at is not None and packet.stream_index not in self._timeless:
+                if not self._window.holds(at):
+                    continue
+                if time is not None and at + self._window.shift > time:
+                    self._held = packet
+                    return
+                self._shift(packet)
             carrier = self._carriers.get(packet.stream_index)
             for written in carrier.carry(packet) if carrier is not None else ():
                 self._output.mux(written)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from av.stream import Discard
 
-from rcan_video.errors import InputError, VerificationError
+from rcan_video.errors import InputError, OutputError, VerificationError
 from rcan_video.media.files import open_input
 
 # Containers that keep a time for every frame. The others count frames (AVI) or have no times (elementary streams).
@@ -19,11 +19,15 @@ _TOLERANCE = Fraction(2, 1000)
 def verify(path: Path, name: str, container: str, frames: int, span: Fraction) -> None:
     """Compare the video in ``path`` with the number of frames that went in and the seconds from first to last PTS.
 
-    Raises VerificationError, speaking of the file as ``name``.
+    Raises VerificationError, or OutputError where the file has gone, speaking of the file as ``name``.
     """
     try:
         file = open_input(str(path))
     except InputError as error:
+        if not path.exists():
+            raise OutputError(
+                f"{name} cannot be written: its folder or the unfinished file in it was removed"
+            ) from error
         raise VerificationError(f"{name} cannot be read back: please report this") from error
     with file:
         stream = next(iter(file.streams.video), None)
