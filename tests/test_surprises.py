@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -272,3 +273,14 @@ def test_an_output_folder_that_is_removed_on_the_way(tmp_path: Path) -> None:
 
     with pytest.raises(OutputError, match="its folder or the unfinished file in it was removed"):
         upscale(options(clip, folder / "out.mp4"), Remover())
+
+
+def test_the_benchmark_measures_the_command(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=5, rate=Fraction(30000, 1001))
+    line = [sys.executable, "-c", "from rcan_video.commands.bench import main; main()", str(clip)]
+    line += ["--frames", "4", "--runs", "1", "--threads", "1", "--json"]
+    done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert (figures["frames"], figures["size"], figures["threads"]) == (4, "32x16", 1)
+    assert all(figures[stage] > 0 for stage in ("decode", "colour", "network", "encode", "whole", "whole_to_bare"))

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -108,9 +109,11 @@ def measure(clip: str, scale: int, model: str, frames: int, runs: int, threads: 
         large: Tensor = network(pictures[0])  # also the warm-up
         line = _command_line(clip, info, len(decoded), scale, model, threads, preset)
         for run in range(runs):
-            bare.append(_timed(lambda: [network(picture) for picture in pictures]))
+            bare.append(_timed(lambda: deque(map(network, pictures), maxlen=0)))
             whole.append(_timed(partial(_run, [*line, str(Path(folder) / f"{run}.mp4")])))
-        colour_seconds = _timed(lambda: [to_planes(large) for _ in map(lambda planes: to_rgb(*planes), stored)])
+        colour_seconds = _timed(
+            lambda: deque((to_planes(large) for _ in map(lambda planes: to_rgb(*planes), stored)), maxlen=0)
+        )
         planes = tuple(plane[0] for plane in to_planes(large))
         encode_seconds = _encode(Path(folder) / "encode.mp4", info, decoded, planes, scale, preset)
     return Figures(

@@ -29,7 +29,7 @@ _DEFAULT = Options(input="", output="")
 
 
 # Digits and a point alone: Fraction would also take exponents, and compute a power of ten of any size.
-_TIME = re.compile(r"(\d{1,9}:){0,2}\d{1,9}(\.\d{1,9})?")
+_TIME = re.compile(r"(\d{1,9}:){0,2}(\d{1,9}(\.\d{1,18})?|\.\d{1,18})")
 
 
 class _Seconds(click.ParamType[Fraction]):
