@@ -66,8 +66,8 @@ def keep_freed_memory() -> None:
     """Make glibc keep what torch frees and hand it out again. Process-wide; nothing happens with other C libraries.
 
     By default every feature map goes back to the kernel when it is freed, and the next one is paid for with a fault
-    for each of its pages: more than the arithmetic costs. ``fast`` x2 on two cores: 93 to 51 ms a frame at 480x270,
-    1.03 to 0.36 s at 1280x720 (``benchmarks/README.md``). The process keeps the size that it once needed.
+    for each of its pages: more than the arithmetic costs. ``fast`` x2 on two cores: 81 to 51 ms a frame at 480x270,
+    1.00 to 0.39 s at 1280x720 (``benchmarks/README.md``). The process keeps the size that it once needed.
     """
     if sys.platform == "linux":
         with suppress(AttributeError):  # musl has no mallopt
