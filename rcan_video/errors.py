@@ -12,7 +12,8 @@
     ├── VerificationError   7   what was written is not what was promised
     └── Interrupted       130   Ctrl-C or SIGTERM
 
-A message is one sentence that says what, where and what to do. Code 1 is kept for bugs.
+A message is one sentence that says what, where and what to do. Code 1 is kept for bugs. The command also ends with 3
+where damage in the input was stepped over and the output is there.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rcan_video.engine.backend import resolve_device
 from rcan_video.engine.torch_engine import TorchEngine
-from rcan_video.errors import OutputError, UsageError, VerificationError
+from rcan_video.errors import InputError, OutputError, UsageError, VerificationError
 from rcan_video.frames import ColorSpec
 from rcan_video.media.decode import Source
 from rcan_video.media.encode import Writer
@@ -53,7 +53,15 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
     device = resolve_device(options.device.device)
     stop = threading.Event()
     with ExitStack() as stack:
-        source = stack.enter_context(Source(options.input, start=options.start, duration=options.duration, stop=stop))
+        source = stack.enter_context(
+            Source(
+                options.input,
+                start=options.start,
+                duration=options.duration,
+                on_corrupt=options.on_corrupt,
+                stop=stop,
+            )
+        )
         info = source.info
         part = (
             stack.enter_context(PartFile(options.output, overwrite=options.overwrite))
@@ -83,9 +91,13 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
             if part is not None:
                 span = writer.span * info.time_base
                 verify(part.path, options.output, writer.container, writer.frames, span)
-            for text in (*source.notices(), *writer.late_notices()):
+            late = [*source.notices(), *writer.late_notices()]
+            damaged = bool(source.skipped or source.concealed or writer.damaged)
+            if damaged and options.on_corrupt == "fail":  # the other streams; of the video, the source has told
+                raise InputError(late[0])
+            for text in late:
                 progress.notice(text)
-                notices.append(text)
+            notices += late
             if part is not None:
                 part.commit()
             report = Report(
@@ -97,6 +109,8 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
                 seconds=time.perf_counter() - begun,
                 stages=counts.seconds,
                 skipped_packets=source.skipped,
+                concealed_frames=source.concealed,
+                damaged=damaged,
                 notices=tuple(notices),
             )
         finally:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 SCALES = (1, 2, 3, 4, 8)
+OnCorrupt = Literal["skip", "fail"]
 STREAM_FORMATS = ("nut", "matroska", "yuv4mpegpipe", "mpegts")
 
 
@@ -57,7 +59,8 @@ class StreamOptions:
 class Options:
     """One job. ``input`` and ``output`` are paths or ``-``; ``format`` names the container of standard
     output (that of standard input is recognised);
-    ``start`` and ``duration`` are seconds."""
+    ``start`` and ``duration`` are seconds; ``on_corrupt`` says whether damage in the input is stepped over or ends the
+    job."""
 
     input: str
     output: str
@@ -69,11 +72,12 @@ class Options:
     overwrite: bool = False
     start: Fraction | None = None
     duration: Fraction | None = None
+    on_corrupt: OnCorrupt = "skip"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a finished job did."""
+    """What a finished job did. ``skipped_packets`` and ``concealed_frames`` count the damage in the input's video."""
 
     output: Path | None  # None: standard output
     frames_in: int
@@ -83,6 +87,8 @@ class Report:
     seconds: float
     stages: Mapping[str, float]  # seconds that each stage was busy
     skipped_packets: int = 0
+    concealed_frames: int = 0
+    damaged: bool = False  # whether anything of the input, the other streams included, was damaged
     notices: tuple[str, ...] = ()
 
     @property

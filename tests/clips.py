@@ -216,3 +216,15 @@ def read_packets(path: Path, kind: Kind, track: int = 0) -> list[PacketRead]:
             for packet in file.demux(stream)
             if packet.size
         ]
+
+
+def damage(clip: Path, number: int, filler: bytes = b"\xff") -> Path:
+    """``clip`` with the payload of one video packet overwritten."""
+    data = bytearray(clip.read_bytes())
+    packet = read_packets(clip, "video")[number].data
+    at = data.find(packet)
+    assert at > 0
+    data[at : at + len(packet)] = filler * len(packet)
+    damaged = clip.with_name(f"damaged{number}{clip.suffix}")
+    damaged.write_bytes(data)
+    return damaged

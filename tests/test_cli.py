@@ -28,7 +28,7 @@ from rcan_video.commands.shell import progress_for_terminal
 from rcan_video.commands.upscale import main
 from rcan_video.frames import ColorTags
 from rcan_video.options import STREAM_FORMATS, DeviceOptions, EncodeOptions, ModelOptions, Options, StreamOptions
-from rcan_video.progress import Bar, Plain, Silent
+from rcan_video.progress import Bar, Plain, Progress, Silent
 from rcan_video.version import __version__
 
 ROOT = Path(__file__).parents[1]
@@ -223,11 +223,16 @@ def test_what_a_run_says(cli: Cli, clips: SimpleNamespace, tmp_path: Path) -> No
 
 def test_options_reach_the_job(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
     asked = []
-    monkeypatch.setattr(job, "upscale", lambda options, progress: asked.append(options))
+
+    def upscale(options: Options, progress: Progress) -> SimpleNamespace:
+        asked.append(options)
+        return SimpleNamespace(damaged=False)
+
+    monkeypatch.setattr(job, "upscale", upscale)
     arguments = "in out -s 3 -m m -d cpu --batch 2 --threads 1 --codec c --crf 1.5 --preset p --pix-fmt f"
     arguments += " --encoder-opt a=b --encoder-opt c=d=e --audio-codec aac"
     arguments += " --audio-bitrate 96000 --no-audio --no-subs --strict --format nut --start 1:02:03.5"
-    arguments += " --duration 2.5 -y"
+    arguments += " --duration 2.5 --on-corrupt fail -y"
     assert cli(*arguments.split()).code == 0
     assert cli("in", "out").code == 0
     assert asked == [
@@ -242,6 +247,7 @@ def test_options_reach_the_job(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> Non
             overwrite=True,
             start=Fraction(7447, 2),
             duration=Fraction(5, 2),
+            on_corrupt="fail",
         ),
         Options("in", "out"),
     ]

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from clips import make_clip, needs_encoder, picture, read_packets, read_video, shared, to_frame
+from clips import damage, make_clip, needs_encoder, picture, read_packets, read_video, shared, to_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from rcan_video.errors import InputError
 from rcan_video.frames import PlaneLayout
-from rcan_video.media.decode import Source, Timeline, probe
+from rcan_video.media.decode import Source, probe
+from rcan_video.media.timeline import Timeline
 
 
 def times(path: Path, **kwargs: object) -> list[Fraction]:
@@ -186,18 +187,6 @@ def test_start_beyond_the_end(tmp_path: Path, start: int) -> None:
 
 
 # -- damage ---------------------------------------------------------------------------------------------------------
-
-
-def damage(clip: Path, number: int, filler: bytes = b"\xff") -> Path:
-    """``clip`` with the payload of one video packet overwritten."""
-    data = bytearray(clip.read_bytes())
-    packet = read_packets(clip, "video")[number].data
-    at = data.find(packet)
-    assert at > 0
-    data[at : at + len(packet)] = filler * len(packet)
-    damaged = clip.with_name(f"damaged{number}{clip.suffix}")
-    damaged.write_bytes(data)
-    return damaged
 
 
 @pytest.mark.parametrize("number", [5, 20, 25, 26, 27, 28, 29])

@@ -18,8 +18,9 @@ from clips import make_clip, read_packets, read_video
 
 from rcan_video import EncodeOptions, Options, StreamOptions, upscale
 from rcan_video.errors import InputError, OutputError, RcanVideoError, UsageError, WeightsError
-from rcan_video.media.decode import Source, Timeline
+from rcan_video.media.decode import Source
 from rcan_video.media.files import PartFile, check_output, open_input
+from rcan_video.media.timeline import Timeline
 from rcan_video.network import checkpoint
 from rcan_video.options import DeviceOptions
 from rcan_video.progress import Silent

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from typing import get_args
 
 import click
 
 from rcan_video.commands.shell import progress_for_terminal, run_command
+from rcan_video.errors import InputError
 from rcan_video.options import (
     SCALES,
     STREAM_FORMATS,
     DeviceOptions,
     EncodeOptions,
     ModelOptions,
+    OnCorrupt,
     Options,
     StreamOptions,
 )
 from rcan_video.version import __version__
 
 _EPILOG = """
-Exit codes: 0 all well, 1 a bug, 2 wrong usage, 3 input, 4 output, 5 weights, 6 device or memory,
-7 the output failed its check, 130 interrupted.
+Exit codes: 0 all well, 1 a bug, 2 wrong usage, 3 input (where the output is there all the same: its
+damaged parts were stepped over), 4 output, 5 weights, 6 device or memory, 7 the output failed its check,
+130 interrupted.
 """
 
 
@@ -109,6 +113,13 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option("--start", type=_Seconds(), metavar="TIME", help="Begin here (seconds or h:mm:ss).")
 @click.option("--duration", type=_Seconds(), metavar="TIME", help="Do only this much.")
+@click.option(
+    "--on-corrupt",
+    type=click.Choice(get_args(OnCorrupt)),
+    default=_DEFAULT.on_corrupt,
+    show_default=True,
+    help="Damaged input: go on with what can be decoded (exit 3 at the end), or fail.",
+)
 @click.option("-y", "--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors alone.")
 @click.option("-v", "--verbose", is_flag=True, help="Also print what was found and chosen.")
@@ -135,6 +146,7 @@ def command(
     format: str | None,
     start: Fraction | None,
     duration: Fraction | None,
+    on_corrupt: OnCorrupt,
     overwrite: bool,
     quiet: bool,
     verbose: bool,
@@ -158,8 +170,11 @@ def command(
         overwrite=overwrite,
         start=start,
         duration=duration,
+        on_corrupt=on_corrupt,
     )
-    upscale(options, progress_for_terminal(quiet=quiet, verbose=verbose))
+    report = upscale(options, progress_for_terminal(quiet=quiet, verbose=verbose))
+    if report.damaged:
+        raise click.exceptions.Exit(InputError.exit_code)
 
 
 def main() -> None:

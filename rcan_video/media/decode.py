@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import av
 import av.error
+from av.codec.context import Flags
 from av.stream import Discard
 from av.video.reformatter import VideoReformatter
 from torch.utils.dlpack import from_dlpack
@@ -21,6 +22,8 @@ from rcan_video.errors import InputError
 from rcan_video.frames import Frame, PlaneLayout, VideoInfo
 from rcan_video.media.files import PIPE, open_input, reason, shown
 from rcan_video.media.probe import best_video, describe, nominal_rate, time_base
+from rcan_video.media.timeline import Timeline
+from rcan_video.options import OnCorrupt
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -44,39 +47,6 @@ _LAG = Fraction(5)
 _JUMP = Fraction(1)
 
 
-class Timeline:
-    """Timestamps that only go forward. PTS pass through; what is missing or goes back is repaired and counted."""
-
-    def __init__(self, time_base: Fraction, rate: Fraction) -> None:
-        self.tick = max(1, round(1 / (rate * time_base)))
-        self.missing = 0
-        self.repaired = 0
-        self._last: int | None = None
-        self._next = 0
-
-    def restart(self) -> None:
-        """Forget the last frame: the next one comes from elsewhere in the file."""
-        self._last = None
-
-    def behind(self, pts: int | None) -> int:
-        """How many ticks ``pts`` lies before the last frame; 0 where it does not."""
-        return max(0, self._last - pts) if self._last is not None and pts is not None else 0
-
-    def stamp(self, pts: int | None, duration: int) -> tuple[int, int]:
-        """(pts, duration) for the next frame; a missing PTS continues at the nominal rate, a repeated one is
-        moved up by one tick."""
-        duration = duration if duration > 0 else self.tick
-        if pts is None:
-            self.missing += 1
-            pts = self._next
-        if self._last is not None and pts <= self._last:
-            self.repaired += 1
-            pts = self._last + 1
-        self._last = pts
-        self._next = pts + duration
-        return pts, duration
-
-
 _Stamped = tuple["VideoFrame", int, int]  # a decoded frame, its PTS and duration
 
 
@@ -87,7 +57,11 @@ class Source:
     read twice (a pipe; ``stop`` ends it) hands the packets of its other streams to ``on_packet`` as it meets them.
     Not for two threads at once, but it may be handed from one to another.
 
-    Raises InputError: nothing to open, no video, no frame that can be decoded, no frame in the chosen part.
+    Damage is stepped over and counted: in ``skipped`` the packets that give no frame, in ``concealed`` the frames that
+    the decoder had to patch. With ``on_corrupt`` "fail" the first of either ends the reading.
+
+    Raises InputError: nothing to open, no video, no frame that can be decoded, no frame in the chosen part, damage
+    where that is to fail.
     """
 
     info: VideoInfo
@@ -98,14 +72,17 @@ class Source:
         *,
         start: Fraction | None = None,
         duration: Fraction | None = None,
+        on_corrupt: OnCorrupt = "skip",
         stop: threading.Event | None = None,
     ) -> None:
         self._path = path
+        self._on_corrupt = on_corrupt
         self._stop = stop
         self._reformatter = VideoReformatter()
         self._others: deque[Packet[Stream]] = deque()  # met before anybody listened
         self.on_packet: Callable[[Packet[Stream]], None] = self._others.append
         self.decoded = 0
+        self.concealed = 0
         self._from: Fraction | None = None
         self._open()
         try:
@@ -139,6 +116,9 @@ class Source:
                 if self._path == PIPE:
                     self._read_past(self._end)
                 return
+            if raw.is_corrupt and self._settled:
+                self.concealed += 1
+                self._damage(f"frame {self.decoded} can be decoded in part only")
             frame = Frame(self._planes(raw), pts, duration, self.decoded)
             self.decoded += 1
             yield frame
@@ -158,6 +138,10 @@ class Source:
             found.append(
                 f"{self.skipped} damaged packets of {shown(self._path)} could not be decoded: "
                 f"{self.decoded}{of} frames came out"
+            )
+        if self.concealed:
+            found.append(
+                f"{self.concealed} frames of {shown(self._path)} are damaged: they were decoded as far as possible"
             )
         if self._timeline.missing:
             found.append(
@@ -184,6 +168,7 @@ class Source:
             self.container.close()
             raise
         self.skipped = 0
+        self._settled = False
         self._time_base = time_base(self._stream)
         self._timeline = Timeline(self._time_base, nominal_rate(self._stream))
 
@@ -236,11 +221,30 @@ class Source:
             try:
                 frames = self._stream.decode(packet)
             except av.FFmpegError:
-                self.skipped += 1
+                self._skip()
                 continue
             for frame in frames:
+                if not frame.is_corrupt:
+                    self._settle()
                 self._check_jump(frame.pts)
                 yield (frame, *self._timeline.stamp(frame.pts, frame.duration))
+
+    def _settle(self) -> None:
+        """From the first clean frame on, take damaged ones as well: HEVC's decoder would leave out all those that
+        depend on a damaged one, without a word. Before it, they are what lies ahead of the first keyframe."""
+        if not self._settled:
+            self._settled = True
+            self._stream.codec_context.flags |= Flags.output_corrupt
+
+    def _skip(self) -> None:
+        self.skipped += 1
+        self._damage(f"a packet after frame {self.decoded} cannot be decoded")
+
+    def _damage(self, what: str) -> None:
+        if self._on_corrupt == "fail":
+            raise InputError(
+                f"{shown(self._path)} is damaged: {what}; --on-corrupt skip goes on with what can be decoded"
+            )
 
     def _check_jump(self, pts: int | None) -> None:
         """Refuse timestamps that start again, as in recordings joined end to end: repairing those one tick at a time
@@ -261,7 +265,7 @@ class Source:
                 elif packet.size and not self._passing(packet):
                     self.on_packet(cast("Packet[Stream]", packet))
         except av.error.InvalidDataError:  # the file ends in the middle of something: use what came before
-            self.skipped += 1
+            self._skip()
             yield None
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"{shown(self._path)} cannot be read further: {reason(error)}") from error

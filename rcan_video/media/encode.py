@@ -116,6 +116,11 @@ class Writer:
         """Ticks of the video's time base from the first frame's PTS to the last one's."""
         return self._last - (self._first or 0)
 
+    @property
+    def damaged(self) -> bool:
+        """Whether the streams beside the video could be read in part only."""
+        return self._packets is not None and self._packets.damaged
+
     def _write_header(self) -> None:
         try:
             self._output.start_encoding()

@@ -45,7 +45,7 @@ class FilePackets:
 
     def __init__(self, path: str, indices: Sequence[int], window: Window) -> None:
         self._path = path
-        self._cut = False
+        self.damaged = False
         self._open(path, indices)
         if window.start is not None:
             try:
@@ -87,13 +87,13 @@ class FilePackets:
                         return
                 yield packet
         except av.error.InvalidDataError:  # cut off, or changed since the video's reader passed here
-            self._cut = True
+            self.damaged = True
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"{self._path} cannot be read further: {reason(error)}") from error
 
     def notices(self) -> list[str]:
         """What went wrong, in sentences."""
-        return [f"{self._path} is damaged: its other streams were read no further"] if self._cut else []
+        return [f"{self._path} is damaged: its other streams were read no further"] if self.damaged else []
 
 
 class PipePackets:
@@ -101,6 +101,7 @@ class PipePackets:
 
     def __init__(self, container: InputContainer, indices: Sequence[int]) -> None:
         self.container = container
+        self.damaged = False  # whoever reads the pipe counts its damage
         self._indices = frozenset(indices)
         self._queue: deque[Packet[Stream]] = deque()
 

@@ -1,0 +1,95 @@
+"""Damaged input: stepped over and counted, in sync, said in the report and the exit code, or refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from clips import damage, make_clip, needs_encoder, read_packets, read_video
+
+from rcan_video import Options, upscale
+from rcan_video.errors import InputError
+from rcan_video.media.decode import Source
+from rcan_video.options import EncodeOptions
+
+QUICK = EncodeOptions(preset="ultrafast")
+
+
+def without(clip: Path, number: int) -> Path:
+    """A copy of ``clip`` that lacks one packet, as after a gap in a transmission."""
+    thinner = clip.with_name(f"thinner{clip.suffix}")
+    with av.open(str(clip)) as source, av.open(str(thinner), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for k, packet in enumerate(p for p in source.demux(source.streams.video[0]) if p.size):
+            if k != number:
+                packet.stream = stream
+                output.mux(packet)
+    return thinner
+
+
+def test_the_rest_stays_in_sync_and_the_report_says_so(tmp_path: Path) -> None:
+    clip = damage(make_clip(tmp_path / "in.mp4", frames=20, audio=1, options={"g": "1"}), 7)
+    report = upscale(Options(str(clip), str(tmp_path / "out.mp4"), encode=QUICK))
+    assert (report.frames_in, report.frames_out, report.skipped_packets, report.damaged) == (19, 19, 1, True)
+    assert report.notices[-1] == f"1 damaged packets of {clip} could not be decoded: 19 of about 20 frames came out"
+    times = [time for time, _ in read_video(tmp_path / "out.mp4")]
+    assert times == [Fraction(k, 25) for k in range(20) if k != 7]
+    assert [p.data for p in read_packets(tmp_path / "out.mp4", "audio")] == [
+        p.data for p in read_packets(clip, "audio")
+    ]
+
+
+def test_frames_that_depend_on_a_lost_one_are_kept_and_counted(tmp_path: Path) -> None:
+    """HEVC's decoder leaves them out unless it is told otherwise."""
+    needs_encoder("libx265")
+    x265 = {"x265-params": "log-level=none:keyint=100:bframes=0:scenecut=0"}
+    clip = without(make_clip(tmp_path / "in.mkv", codec="libx265", frames=20, options=x265), 5)
+    with Source(str(clip)) as source:
+        times = [round(f.pts * source.info.time_base * 25) for f in source.frames()]
+    assert times == [k for k in range(20) if k != 5]
+    assert source.skipped == 0 and 0 < source.concealed <= 14
+    assert source.notices() == [
+        f"{source.concealed} frames of {clip} are damaged: they were decoded as far as possible"
+    ]
+
+
+def test_what_lies_before_the_first_keyframe_is_no_damage(tmp_path: Path) -> None:
+    clip = without(make_clip(tmp_path / "in.ts", frames=24, options={"g": "12", "bf": "0"}), 0)
+    with Source(str(clip)) as source:
+        assert len(list(source.frames())) >= 12
+    assert (source.skipped, source.concealed, source.notices()) == (0, 0, [])
+
+
+@pytest.mark.parametrize("what", ["packet", "frame"])
+def test_damage_can_be_made_to_fail(tmp_path: Path, what: str) -> None:
+    if what == "packet":
+        clip = damage(make_clip(tmp_path / "in.mp4", frames=12, options={"g": "1"}), 7)
+        sentence = "a packet after frame 7 cannot be decoded"
+    else:
+        needs_encoder("libx265")
+        x265 = {"x265-params": "log-level=none:keyint=100:bframes=0:scenecut=0"}
+        clip = without(make_clip(tmp_path / "in.mkv", codec="libx265", frames=12, options=x265), 5)
+        sentence = "frame 5 can be decoded in part only"
+    with pytest.raises(InputError, match=f"is damaged: {sentence}; --on-corrupt skip"):
+        upscale(Options(str(clip), str(tmp_path / "out.mp4"), encode=QUICK, on_corrupt="fail"))
+    assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("policy", ["skip", "fail"])
+def test_the_exit_code(tmp_path: Path, policy: str) -> None:
+    clip = damage(make_clip(tmp_path / "in.mp4", frames=12, options={"g": "1"}), 7)
+    line = [sys.executable, "-m", "rcan_video", str(clip), str(tmp_path / "out.mp4"), "--on-corrupt", policy]
+    done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 3 and "damaged" in done.stderr and "Traceback" not in done.stderr
+    assert (tmp_path / "out.mp4").exists() == (policy == "skip")
+
+
+def test_no_damage_no_word(tmp_path: Path) -> None:
+    report = upscale(
+        Options(str(make_clip(tmp_path / "in.mp4")), str(tmp_path / "out.mp4"), encode=QUICK, on_corrupt="fail")
+    )
+    assert (report.skipped_packets, report.concealed_frames, report.damaged, report.notices) == (0, 0, False, ())
