@@ -89,8 +89,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
                     "please report this"
                 )
             if part is not None:
-                span = writer.span * info.time_base
-                verify(part.path, options.output, writer.container, writer.frames, span)
+                _check(part, options.output, writer)
             late = [*source.notices(), *writer.late_notices()]
             damaged = bool(source.skipped or source.concealed or writer.damaged)
             if damaged and options.on_corrupt == "fail":  # the other streams; of the video, the source has told
@@ -116,6 +115,14 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         finally:
             progress.finish(report)
     return report
+
+
+def _check(part: PartFile, name: str, writer: Writer) -> None:
+    """Verify the written file; one that fails is kept for whoever wants to look into it, under a name that says so."""
+    try:
+        verify(part.path, name, writer.container, writer.ledger)
+    except VerificationError as error:
+        raise VerificationError(f"{error}; what was written is kept as {part.keep('unverified')}") from error
 
 
 def open_engine(

@@ -231,10 +231,11 @@ def test_what_fails_its_check_never_gets_the_name(
         raise VerificationError("not what was promised")
 
     monkeypatch.setattr(job, "verify", refuse)
-    with pytest.raises(VerificationError, match="promised"):
+    with pytest.raises(VerificationError, match=r"promised; what was written is kept as .*out\.unverified\.mp4$"):
         upscale(options(clip, output, overwrite=True))
-    assert left_in(tmp_path) == ([] if old is None else ["out.mp4"])
+    assert left_in(tmp_path) == [*([] if old is None else ["out.mp4"]), "out.unverified.mp4"]
     assert old is None or output.read_bytes() == old
+    assert len(read_video(tmp_path / "out.unverified.mp4")) == FRAMES
 
 
 def test_overwriting_replaces_the_old_file_by_the_whole_new_one(

@@ -111,7 +111,7 @@ class Source:
 
         Raises InputError where reading fails, or where the picture changes its size or layout on the way.
         """
-        for raw, pts, duration in chain([self._first], self._stamped):
+        for raw, pts, duration in self._to_the_end(chain([self._first], self._stamped)):
             if self._end is not None and pts >= self._end:
                 if self._path == PIPE:
                     self._read_past(self._end)
@@ -122,6 +122,24 @@ class Source:
             frame = Frame(self._planes(raw), pts, duration, self.decoded)
             self.decoded += 1
             yield frame
+
+    def _to_the_end(self, frames: Iterator[_Stamped]) -> Iterator[_Stamped]:
+        """``frames``, the last of an MP4 shown as long as the track lasts: what FFmpeg says of its duration is that of
+        the packet decoded last, another one where frames are reordered."""
+        stream = self._stream
+        if not stream.duration or "mp4" not in self.container.format.name:
+            yield from frames
+            return
+        end = (stream.start_time or 0) + stream.duration
+        count = 1
+        held = next(frames)
+        for following in frames:
+            yield held
+            held = following
+            count += 1
+        raw, pts, duration = held
+        whole = count == stream.frames and not self.skipped
+        yield raw, pts, max(duration, end - pts) if whole else duration
 
     def _read_past(self, end: int) -> None:
         """Read a pipe on, decoding nothing: sound may lie behind the pictures that it belongs to."""

@@ -22,6 +22,7 @@ from rcan_video.media.codecs import VideoTarget, plan_video, writes_hdr
 from rcan_video.media.files import elsewhere, open_output, output_errors, reason
 from rcan_video.media.fit import StreamPlan, fit, holds_chapters
 from rcan_video.media.streams import FilePackets, Passengers, PipePackets, Window
+from rcan_video.media.verify import Ledger
 from rcan_video.options import EncodeOptions, StreamOptions
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ _SHAPED = frozenset({"libx264", "libx264rgb", "libx265", "h264_nvenc", "hevc_nve
 # Containers without a time for each frame, and encoders that know a few rates only.
 _UNTIMED = frozenset({"yuv4mpegpipe", "avi", "h264", "hevc", "obu"})
 _FIXED_RATE = frozenset({"mpeg1video", "mpeg2video"})
+
+# Containers that store how long each packet is decoded, not how long each frame is shown.
+_TIMED_BY_DTS = frozenset({"mp4", "mov", "ipod", "3gp", "3g2", "f4v"})
 
 
 class Writer:
@@ -72,11 +76,12 @@ class Writer:
         self._reformatter = VideoReformatter()
         window = window or Window()
         self._shift = round(window.shift / info.time_base)
-        self.frames = 0
         self._first: int | None = None
-        self._last = 0
+        self._end = 0  # ticks of the output, behind the last frame
+        self._delay: int | None = None  # ticks from the first packet's DTS to its PTS
         self._uneven = False
         self._output = open_output(path, format=format, options=_container_options(info.time_base), stop=stop)
+        self.ledger = Ledger()
         self._packets = packets
         self._passengers: Passengers | None = None
         self.plans: tuple[StreamPlan, ...] = ()
@@ -112,9 +117,9 @@ class Writer:
         self.close()
 
     @property
-    def span(self) -> int:
-        """Ticks of the video's time base from the first frame's PTS to the last one's."""
-        return self._last - (self._first or 0)
+    def frames(self) -> int:
+        """Frames encoded so far."""
+        return self.ledger.video.packets
 
     @property
     def damaged(self) -> bool:
@@ -145,11 +150,11 @@ class Writer:
         else:
             picture.pts, picture.duration = frame.pts + self._shift, frame.duration
         picture.time_base = self._time_base
+        self._end = picture.pts + picture.duration
+        self.ledger.video.note(picture.pts, picture.duration, self._time_base)
         self._first = frame.pts if self._first is None else self._first
-        self._last = frame.pts
         even = (frame.pts - self._first) * self._info.time_base * self._info.rate
         self._uneven = self._uneven or abs(even - self.frames) > 1
-        self.frames += 1
         with output_errors(self._name):
             self._mux(self._stream.encode(picture))
 
@@ -167,6 +172,8 @@ class Writer:
         """Flush the encoder and the passengers, and write the trailer."""
         with output_errors(self._name):
             packets = self._stream.encode(None)
+            if packets and self.container in _TIMED_BY_DTS:
+                self._end_track(packets[-1])
             if self.frames <= 2:
                 # x265 makes up the DTS of streams this short (x265 issue 781), and nothing is reordered in them.
                 for packet in packets:
@@ -175,6 +182,17 @@ class Writer:
             if self._passengers is not None:
                 self._passengers.mux_until(None)
             self._output.close()
+
+    def _end_track(self, last: Packet[Stream]) -> None:
+        """Let the packet decoded last reach to the end of the frame shown last.
+
+        Their containers add up times of decoding to a duration; those of reordered frames end too early for the last
+        frame, unless all frames last equally long.
+        """
+        if last.pts is None or last.dts is None:
+            return
+        last.duration = self._end - last.pts
+        last.dts = max(last.dts, last.pts - (self._delay or 0))
 
     def close(self) -> None:
         """Let go of everything. Without ``finish`` before, nobody wants the file, nor to hear that its end cannot be
@@ -196,7 +214,7 @@ class Writer:
             pipe=isinstance(packets, PipePackets),
         )
         self.losses += [plan.sentence() for plan in self.plans if plan.lossy]
-        self._passengers = Passengers(self._output, packets, self.plans, window, options.audio_bitrate)
+        self._passengers = Passengers(self._output, self.ledger, packets, self.plans, window, options.audio_bitrate)
 
     def _add_video(self) -> VideoStream:
         target, tags = self.target, self.target.color.tags
@@ -257,6 +275,8 @@ class Writer:
 
     def _mux(self, packets: Iterator[Packet[Stream]] | list[Packet[Stream]]) -> None:
         for packet in packets:
+            if self._delay is None and packet.pts is not None and packet.dts is not None:
+                self._delay = packet.pts - packet.dts
             if self._passengers is not None and packet.dts is not None:
                 self._passengers.mux_until(packet.dts * Fraction(packet.time_base))
             self._output.mux(packet)

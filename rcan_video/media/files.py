@@ -196,6 +196,16 @@ class PartFile:
                 raise FileExistsError(errno.EEXIST, "a file of that name has appeared meanwhile")
             self.path.replace(self.target)
 
+    def keep(self, why: str) -> Path:
+        """Keep the file after all, as ``stem.why.suffix`` beside the target.
+
+        Raises OutputError.
+        """
+        kept = self.target.with_name(f"{self.target.stem}.{why}{self.target.suffix}")
+        with output_errors(str(kept)):
+            self.path.replace(kept)
+        return kept
+
 
 def open_output(
     path: Path | None, *, format: str | None, options: dict[str, str], stop: threading.Event

@@ -17,6 +17,7 @@ from rcan_video.errors import InputError, OutputError
 from rcan_video.frames import StreamInfo
 from rcan_video.media.files import open_input, reason
 from rcan_video.media.fit import StreamPlan
+from rcan_video.media.verify import Ledger
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -139,12 +140,14 @@ class Passengers:
     def __init__(
         self,
         output: OutputContainer,
+        ledger: Ledger,
         packets: FilePackets | PipePackets,
         plans: Sequence[StreamPlan],
         window: Window,
         audio_bitrate: int | None,
     ) -> None:
         self._output = output
+        self._ledger = ledger
         self._packets = packets
         self._window = window
         self._held: Packet[Stream] | None = None
@@ -174,14 +177,18 @@ class Passengers:
                 self._shift(packet)
             carrier = self._carriers.get(packet.stream_index)
             for written in carrier.carry(packet) if carrier is not None else ():
-                self._output.mux(written)
+                self._mux(written)
         if time is None:
             for carrier in self._carriers.values():
                 for written in carrier.carry(None):
-                    self._output.mux(written)
+                    self._mux(written)
 
     def close(self) -> None:
         self._packets.close()
+
+    def _mux(self, packet: Packet[Stream]) -> None:
+        self._ledger.note(packet)  # before the muxer takes its times away
+        self._output.mux(packet)
 
     def _shift(self, packet: Packet[Stream]) -> None:
         if self._window.shift and packet.time_base:
@@ -237,7 +244,13 @@ def _carrier(
 
 
 class _Copy:
-    """Packets pass through untouched."""
+    """Packets pass through untouched.
+
+    Those that an edit list cuts off are left behind, as players leave them: not every container can hide them. The last
+    ones before the cut go along, because the decoder of what follows needs them to start up (AAC: one, HE-AAC: two).
+    """
+
+    _START_UP = 2
 
     def __init__(self, output: OutputContainer, stream: Stream, info: StreamInfo) -> None:
         try:
@@ -246,11 +259,18 @@ class _Copy:
         except (ValueError, av.FFmpegError) as error:
             raise OutputError(_refusal(output, info)) from error
         _dress(self._stream, stream)
+        self._cut_off: deque[Packet[Stream]] = deque(maxlen=self._START_UP + 1)
 
     def carry(self, packet: Packet[Stream] | None) -> Iterator[Packet[Stream]]:
-        if packet is not None:
-            packet.stream = self._stream
-            yield packet
+        if packet is None:
+            return
+        self._cut_off.append(packet)
+        if packet.is_discard:
+            return
+        while self._cut_off:
+            kept = self._cut_off.popleft()
+            kept.stream = self._stream
+            yield kept
 
 
 class _Transcode:

@@ -1,26 +1,112 @@
-"""The written file, read back: is it what was promised?"""
+"""The written file, read back: is it what was promised?
+
+A ``Ledger`` notes the frames that were handed to the encoder and the packets of all other streams that were handed to
+the muxer; ``verify`` compares them with what a reader finds.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-
-from av.stream import Discard
+from typing import TYPE_CHECKING
 
 from rcan_video.errors import InputError, OutputError, VerificationError
 from rcan_video.media.files import open_input
 
-# Containers that keep a time for every frame. The others count frames (AVI) or have no times (elementary streams).
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.stream import Stream
+
+# Containers that keep a time for every packet of every stream. The others count frames (AVI), have no times (elementary
+# streams) or cut packets anew (MPEG-TS, of which the video alone is compared).
 _TIMED = frozenset({"mp4", "mov", "matroska", "webm", "nut", "mpegts"})
+_WHOLE_PACKETS = _TIMED - {"mpegts"}
+_DURATIONS = _TIMED - {"mpegts"}  # and how long they last; of audio, MP4 and MOV alone, the others count whole packets
+_AUDIO_DURATIONS = frozenset({"mp4", "mov"})
 # Matroska and WebM round to milliseconds, each time on its own.
 _TOLERANCE = Fraction(2, 1000)
 
 
-def verify(path: Path, name: str, container: str, frames: int, span: Fraction) -> None:
-    """Compare the video in ``path`` with the number of frames that went in and the seconds from first to last PTS.
+@dataclass(slots=True)
+class Track:
+    """One stream: packets, and seconds of the first PTS, the last PTS and the end of what is shown last."""
+
+    packets: int = 0
+    first: Fraction | None = None
+    last: Fraction | None = None
+    end: Fraction | None = None
+
+    def note(self, pts: int | None, duration: int | None, time_base: Fraction | None) -> None:
+        """One more packet, or frame."""
+        self.packets += 1
+        if pts is None or not time_base:
+            return
+        at, end = pts * time_base, (pts + (duration or 0)) * time_base
+        self.first = at if self.first is None else min(self.first, at)
+        self.last = at if self.last is None else max(self.last, at)
+        self.end = end if self.end is None else max(self.end, end)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What went into an output, by the index of its streams. The video that was upscaled is stream 0."""
+
+    tracks: dict[int, Track] = field(default_factory=lambda: {0: Track()})
+
+    @property
+    def video(self) -> Track:
+        return self.tracks[0]
+
+    def note(self, packet: Packet[Stream]) -> None:
+        """A packet of another stream."""
+        track = self.tracks.setdefault(packet.stream_index, Track())
+        track.note(packet.pts, packet.duration, packet.time_base)
+
+
+def verify(path: Path, name: str, container: str, ledger: Ledger) -> None:
+    """Compare the file at ``path`` with what went into it: the number of frames; first PTS, last PTS and end of the
+    video and of every audio stream, to 2 ms.
 
     Raises VerificationError, or OutputError where the file has gone, speaking of the file as ``name``.
     """
+    kinds, tracks = _read(path, name)
+    if kinds.get(0) != "video":
+        raise VerificationError(f"{name} holds no video: please report this")
+    video = tracks.get(0, Track())
+    if video.packets != ledger.video.packets:
+        raise VerificationError(
+            f"{name} holds {video.packets} frames, but {ledger.video.packets} were upscaled: please report this"
+        )
+    if container not in _TIMED:
+        return
+    # Muxers may move all streams together: so that none begins before zero, or to give readers time (MPEG-TS).
+    moved = (video.first or Fraction(0)) - (ledger.video.first or Fraction(0))
+    for index, written in ledger.tracks.items():
+        if index not in tracks:
+            raise VerificationError(f"a stream of {name} is missing: stream {index}, of {written.packets} packets")
+        audio = kinds[index] == "audio"
+        if index == 0 or (container in _WHOLE_PACKETS and audio):
+            ends = container in (_AUDIO_DURATIONS if audio else _DURATIONS)
+            _compare(name, f"{kinds[index]} stream {index}", written, tracks[index], moved, ends)
+
+
+def _compare(name: str, stream: str, written: Track, read: Track, moved: Fraction, ends: bool) -> None:
+    for what in ("first", "last", "end") if ends else ("first", "last"):
+        wanted, found = getattr(written, what), getattr(read, what)
+        if wanted is None:
+            continue
+        if found is None or abs(found - wanted - moved) > _TOLERANCE:
+            place = {"first": "begins", "last": "has its last packet", "end": "ends"}[what]
+            there = "nowhere" if found is None else f"at {float(found):.3f} s"
+            raise VerificationError(
+                f"{stream} of {name} {place} {there}, where {float(wanted + moved):.3f} s was written: "
+                "please report this"
+            )
+
+
+def _read(path: Path, name: str) -> tuple[dict[int, str], dict[int, Track]]:
+    """The kinds of a file's streams, and what their packets say."""
     try:
         file = open_input(str(path))
     except InputError as error:
@@ -30,20 +116,15 @@ def verify(path: Path, name: str, container: str, frames: int, span: Fraction) -
             ) from error
         raise VerificationError(f"{name} cannot be read back: please report this") from error
     with file:
-        stream = next(iter(file.streams.video), None)
-        if stream is None:
-            raise VerificationError(f"{name} holds no video: please report this")
-        for other in file.streams:
-            if other is not stream:
-                other.discard = Discard.all
-        packets = [packet.pts for packet in file.demux(stream) if packet.size]
-    if len(packets) != frames:
-        raise VerificationError(f"{name} holds {len(packets)} frames, but {frames} were upscaled: please report this")
-    times = [pts for pts in packets if pts is not None]
-    if container in _TIMED and times and stream.time_base:
-        written = Fraction(max(times) - min(times)) * Fraction(stream.time_base)
-        if abs(written - span) > _TOLERANCE:
-            raise VerificationError(
-                f"{name} lasts {float(written):.3f} s from its first to its last frame, the input "
-                f"{float(span):.3f} s: please report this"
+        tracks: dict[int, Track] = {}
+        for packet in file.demux():
+            if packet.size:
+                track = tracks.setdefault(packet.stream_index, Track())
+                track.note(packet.pts, packet.duration, packet.time_base)
+        video = next(iter(file.streams.video), None)
+        if video is not None and video.duration and video.time_base and "mp4" in file.format.name:
+            # There, durations of packets are those of decoding, in which frames may have another order.
+            tracks.setdefault(video.index, Track()).end = ((video.start_time or 0) + video.duration) * Fraction(
+                video.time_base
             )
+        return {stream.index: stream.type for stream in file.streams}, tracks
