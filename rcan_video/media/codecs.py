@@ -43,6 +43,11 @@ _KNOBS: Mapping[str, Knobs] = {
     "h264_nvenc": Knobs("cq", 19, "preset", {"rc": "vbr"}),
     "hevc_nvenc": Knobs("cq", 19, "preset", {"rc": "vbr"}),
     "av1_nvenc": Knobs("cq", 24, "preset", {"rc": "vbr"}),
+    "h264_qsv": Knobs("global_quality", 19, "preset"),
+    "hevc_qsv": Knobs("global_quality", 19, "preset"),
+    "av1_qsv": Knobs("global_quality", 24, "preset"),
+    "h264_amf": Knobs("qvbr_quality_level", 19, "quality", {"rc": "qvbr"}),
+    "hevc_amf": Knobs("qvbr_quality_level", 19, "quality", {"rc": "qvbr"}),
 }
 
 # x265 4 writes beyond its memory where the picture is 48 pixels wide or less (its lookahead); with a margin.

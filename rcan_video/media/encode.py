@@ -18,9 +18,10 @@ from torch.utils.dlpack import from_dlpack
 
 from rcan_video.errors import OutputError, UsageError
 from rcan_video.frames import Chapter, Frame, PlaneLayout, VideoInfo
-from rcan_video.media.codecs import VideoTarget, plan_video, writes_hdr
+from rcan_video.media.codecs import VideoTarget, writes_hdr
 from rcan_video.media.files import elsewhere, open_output, output_errors, reason
 from rcan_video.media.fit import StreamPlan, fit, holds_chapters
+from rcan_video.media.hardware import plan_for_this_machine
 from rcan_video.media.streams import FilePackets, Passengers, PipePackets, Window
 from rcan_video.media.verify import Ledger
 from rcan_video.options import EncodeOptions, StreamOptions
@@ -87,7 +88,7 @@ class Writer:
         self.plans: tuple[StreamPlan, ...] = ()
         try:
             self.container = self._output.format.name
-            self.target = plan_video(info, scale, self.container, options)
+            self.target = plan_for_this_machine(info, scale, self.container, options)
             self.notices = list(self.target.notices)
             self.losses = [f"{name} metadata of each frame cannot be kept" for name in info.dynamic]
             if info.alpha:
