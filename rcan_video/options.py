@@ -10,7 +10,7 @@ from typing import Literal
 
 SCALES = (1, 2, 3, 4, 8)
 OnCorrupt = Literal["skip", "fail"]
-STREAM_FORMATS = ("nut", "matroska", "yuv4mpegpipe", "mpegts")
+STREAM_FORMATS = ("nut", "matroska", "mp4", "mpegts", "yuv4mpegpipe")
 
 
 @dataclass(frozen=True, slots=True)

@@ -313,9 +313,13 @@ def piped(monkeypatch: pytest.MonkeyPatch, content: bytes) -> Iterator[io.BytesI
 def test_pipes_carry_every_frame_and_the_sound(
     monkeypatch: pytest.MonkeyPatch, cli: Cli, tmp_path: Path, format: str
 ) -> None:
-    raw = {"codec": "wrapped_avframe", "audio": 0} if format == "yuv4mpegpipe" else {"codec": "libx264", "audio": 2}
+    raw: dict[str, Any] = (
+        {"codec": "wrapped_avframe", "audio": 0} if format == "yuv4mpegpipe" else {"codec": "libx264", "audio": 2}
+    )
+    if format == "mp4":
+        raw["container_options"] = {"movflags": "frag_keyframe+delay_moov"}
     frames = 40
-    clip = make_clip(tmp_path / "in", size=(48, 32), frames=frames, format=format, **raw)  # type: ignore[arg-type]
+    clip = make_clip(tmp_path / "in", size=(48, 32), frames=frames, format=format, **raw)
     result = tmp_path / "out"
     with piped(monkeypatch, clip.read_bytes()) as caught:
         said = cli("-", "-", "--format", format, "--quiet", *QUICK)

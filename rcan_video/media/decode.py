@@ -239,7 +239,7 @@ class Source:
             try:
                 frames = self._stream.decode(packet)
             except av.FFmpegError:
-                self._skip()
+                self._skip(packet.pts if packet is not None else None)
                 continue
             for frame in frames:
                 if not frame.is_corrupt:
@@ -254,9 +254,10 @@ class Source:
             self._settled = True
             self._stream.codec_context.flags |= Flags.output_corrupt
 
-    def _skip(self) -> None:
+    def _skip(self, pts: int | None) -> None:
         self.skipped += 1
-        self._damage(f"a packet after frame {self.decoded} cannot be decoded")
+        where = "" if pts is None else f" at {float(pts * self._time_base):.3f} s"
+        self._damage(f"a packet{where} cannot be decoded")
 
     def _damage(self, what: str) -> None:
         if self._on_corrupt == "fail":
@@ -283,7 +284,7 @@ class Source:
                 elif packet.size and not self._passing(packet):
                     self.on_packet(cast("Packet[Stream]", packet))
         except av.error.InvalidDataError:  # the file ends in the middle of something: use what came before
-            self._skip()
+            self._skip(None)
             yield None
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"{shown(self._path)} cannot be read further: {reason(error)}") from error

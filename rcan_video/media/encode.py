@@ -81,7 +81,9 @@ class Writer:
         self._end = 0  # ticks of the output, behind the last frame
         self._delay: int | None = None  # ticks from the first packet's DTS to its PTS
         self._uneven = False
-        self._output = open_output(path, format=format, options=_container_options(info.time_base), stop=stop)
+        self._output = open_output(
+            path, format=format, options=_container_options(info.time_base, piped=path is None), stop=stop
+        )
         self.ledger = Ledger()
         self._packets = packets
         self._passengers: Passengers | None = None
@@ -318,9 +320,12 @@ def _chapters(chapters: Sequence[Chapter], window: Window) -> list[AvChapter]:
     ]
 
 
-def _container_options(time_base: Fraction) -> dict[str, str]:
-    """MP4 and MOV: count in the source's ticks, so that every PTS and the start survive exactly."""
-    if time_base.denominator >= 1 << 31:
-        return {}
-    ticks = str(time_base.denominator)
-    return {"video_track_timescale": ticks, "movie_timescale": ticks}
+def _container_options(time_base: Fraction, *, piped: bool) -> dict[str, str]:
+    """MP4 and MOV: count in the source's ticks, so that every PTS and the start survive exactly; into a pipe in
+    fragments, since nobody can go back there. ``delay_moov``: the header waits for the first packets, which say what
+    its edit lists need."""
+    options = {"movflags": "frag_keyframe+delay_moov+default_base_moof"} if piped else {}
+    if time_base.denominator < 1 << 31:
+        ticks = str(time_base.denominator)
+        options |= {"video_track_timescale": ticks, "movie_timescale": ticks}
+    return options

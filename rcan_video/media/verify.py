@@ -32,6 +32,7 @@ _TOLERANCE = Fraction(2, 1000)
 class Track:
     """One stream: packets, and seconds of the first PTS, the last PTS and the end of what is shown last."""
 
+    kind: str
     packets: int = 0
     first: Fraction | None = None
     last: Fraction | None = None
@@ -52,7 +53,7 @@ class Track:
 class Ledger:
     """What went into an output, by the index of its streams. The video that was upscaled is stream 0."""
 
-    tracks: dict[int, Track] = field(default_factory=lambda: {0: Track()})
+    tracks: dict[int, Track] = field(default_factory=lambda: {0: Track("video")})
 
     @property
     def video(self) -> Track:
@@ -60,7 +61,7 @@ class Ledger:
 
     def note(self, packet: Packet[Stream]) -> None:
         """A packet of another stream."""
-        track = self.tracks.setdefault(packet.stream_index, Track())
+        track = self.tracks.setdefault(packet.stream_index, Track(packet.stream.type))
         track.note(packet.pts, packet.duration, packet.time_base)
 
 
@@ -70,10 +71,10 @@ def verify(path: Path, name: str, container: str, ledger: Ledger) -> None:
 
     Raises VerificationError, or OutputError where the file has gone, speaking of the file as ``name``.
     """
-    kinds, tracks = _read(path, name)
-    if kinds.get(0) != "video":
+    tracks = _read(path, name)
+    if not tracks or tracks[0].kind != "video":
         raise VerificationError(f"{name} holds no video: please report this")
-    video = tracks.get(0, Track())
+    video = tracks[0]
     if video.packets != ledger.video.packets:
         raise VerificationError(
             f"{name} holds {video.packets} frames, but {ledger.video.packets} were upscaled: please report this"
@@ -82,13 +83,16 @@ def verify(path: Path, name: str, container: str, ledger: Ledger) -> None:
         return
     # Muxers may move all streams together: so that none begins before zero, or to give readers time (MPEG-TS).
     moved = (video.first or Fraction(0)) - (ledger.video.first or Fraction(0))
-    for index, written in ledger.tracks.items():
-        if index not in tracks:
-            raise VerificationError(f"a stream of {name} is missing: stream {index}, of {written.packets} packets")
-        audio = kinds[index] == "audio"
-        if index == 0 or (container in _WHOLE_PACKETS and audio):
-            ends = container in (_AUDIO_DURATIONS if audio else _DURATIONS)
-            _compare(name, f"{kinds[index]} stream {index}", written, tracks[index], moved, ends)
+    _compare(name, "the video", ledger.video, video, moved, container in _DURATIONS)
+    if container not in _WHOLE_PACKETS:
+        return
+    # By their order among their kind: muxers leave out streams without packets, and add some (timecode, chapters).
+    wanted = [track for _, track in sorted(ledger.tracks.items()) if track.kind == "audio"]
+    found = [track for track in tracks if track.kind == "audio"]
+    if len(found) != len(wanted):
+        raise VerificationError(f"{name} holds {len(found)} audio streams, not {len(wanted)}: please report this")
+    for number, (written, read) in enumerate(zip(wanted, found, strict=True), 1):
+        _compare(name, f"audio stream {number}", written, read, moved, container in _AUDIO_DURATIONS)
 
 
 def _compare(name: str, stream: str, written: Track, read: Track, moved: Fraction, ends: bool) -> None:
@@ -105,8 +109,8 @@ def _compare(name: str, stream: str, written: Track, read: Track, moved: Fractio
             )
 
 
-def _read(path: Path, name: str) -> tuple[dict[int, str], dict[int, Track]]:
-    """The kinds of a file's streams, and what their packets say."""
+def _read(path: Path, name: str) -> list[Track]:
+    """The streams of a file that have packets, in order."""
     try:
         file = open_input(str(path))
     except InputError as error:
@@ -116,15 +120,13 @@ def _read(path: Path, name: str) -> tuple[dict[int, str], dict[int, Track]]:
             ) from error
         raise VerificationError(f"{name} cannot be read back: please report this") from error
     with file:
-        tracks: dict[int, Track] = {}
+        tracks = {stream.index: Track(stream.type) for stream in file.streams}
         for packet in file.demux():
             if packet.size:
-                track = tracks.setdefault(packet.stream_index, Track())
-                track.note(packet.pts, packet.duration, packet.time_base)
+                tracks[packet.stream_index].note(packet.pts, packet.duration, packet.time_base)
         video = next(iter(file.streams.video), None)
         if video is not None and video.duration and video.time_base and "mp4" in file.format.name:
             # There, durations of packets are those of decoding, in which frames may have another order.
-            tracks.setdefault(video.index, Track()).end = ((video.start_time or 0) + video.duration) * Fraction(
-                video.time_base
-            )
-        return {stream.index: stream.type for stream in file.streams}, tracks
+            end = (video.start_time or 0) + video.duration
+            tracks[video.index].end = end * Fraction(video.time_base)
+        return [track for _, track in sorted(tracks.items()) if track.packets]
