@@ -13,13 +13,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rcan_video import briefing
 from rcan_video.engine.backend import resolve_device
 from rcan_video.engine.torch_engine import TorchEngine
 from rcan_video.errors import InputError, OutputError, UsageError, VerificationError
-from rcan_video.frames import ColorSpec
 from rcan_video.media.decode import Source
 from rcan_video.media.encode import Writer
-from rcan_video.media.files import PIPE, PartFile, check_output, shown
+from rcan_video.media.files import PIPE, PartFile, check_output
 from rcan_video.media.streams import FilePackets, PipePackets, Window
 from rcan_video.media.verify import verify
 from rcan_video.network.catalog import LoadedModel, load_model
@@ -71,15 +71,18 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         writer = stack.enter_context(_open_writer(options, source, part, model.net.config.scale, stop))
         engine = open_engine(model, info, writer.target, device, options.device)
         stack.callback(engine.close)
-        if options.streams.strict and writer.losses:
-            raise OutputError(f"--strict: {writer.losses[0]}{_and_more(writer.losses)}")
-        notices = [*writer.notices, *_fates(writer), *_warnings(info, writer.target)]
+        if options.streams.strict:
+            _refuse_losses([*(plan.sentence() for plan in writer.plans if plan.lossy), *writer.losses])
+        told = [*writer.notices, *writer.losses, *briefing.warnings(info, writer.target)]
+        notices = [*(plan.sentence() for plan in writer.plans if plan.action != "copy"), *told]
         report = None
         try:
-            progress.start(_description(options, info, writer.target, engine), info.frames)
-            for text in _details(info, writer, model):
+            progress.start(briefing.description(options, info, writer.target, engine), info.frames)
+            if info.others:
+                progress.streams(briefing.rows(info, writer))
+            for text in briefing.details(info, writer, model):
                 progress.detail(text)
-            for text in notices:
+            for text in told:
                 progress.notice(text)
             counts = run(source.frames(), engine, writer.write, stop=stop, on_written=progress.update)
             writer.finish()
@@ -198,46 +201,7 @@ def _window(options: Options, info: VideoInfo) -> Window:
     return Window(start, end, -first if start is not None else Fraction(0))
 
 
-def _fates(writer: Writer) -> list[str]:
-    """A sentence for every stream that does not simply travel on, and for all else that is lost."""
-    told = [plan.sentence() for plan in writer.plans if plan.action != "copy"]
-    return told + [loss for loss in writer.losses if loss not in told]
-
-
-def _and_more(losses: Sequence[str]) -> str:
-    return f" (and {len(losses) - 1} more)" if len(losses) > 1 else ""
-
-
-def _warnings(info: VideoInfo, target: VideoTarget) -> list[str]:
-    """What may turn out otherwise than people expect: fields, and a guessed matrix that the larger picture changes."""
-    found = []
-    if info.interlaced:
-        found.append(f"{shown(info.path)} is interlaced and is upscaled as it is: deinterlace it first to avoid combs")
-    guess = ColorSpec.resolve(info.color.tags, target.layout, target.width, target.height)
-    if "matrix" in info.color.guessed and guess.matrix != info.color.matrix:
-        found.append(
-            f"{shown(info.path)} does not say which colour matrix it uses: it is read as BT.601, as its size suggests, "
-            f"and stays untagged, but at {target.width}x{target.height} players may take it for BT.709"
-        )
-    return found
-
-
-def _details(info: VideoInfo, writer: Writer, model: LoadedModel) -> list[str]:
-    """What was found and chosen."""
-    color, target = info.color, writer.target
-    assumed = f" ({', '.join(color.guessed)} assumed)" if color.guessed else ""
-    options = " ".join(f"{key}={value}" for key, value in target.options.items()) or "no options"
-    return [
-        f"input: {info.codec} {info.pix_fmt} in {info.container}, {float(info.rate):.6g} frames/s, "
-        f"matrix {color.matrix}, {'full' if color.full_range else 'limited'} range, chroma {color.siting}{assumed}",
-        *(f"input: {s.kind} stream {s.index}, {s.codec} {s.detail}".rstrip() for s in info.others),
-        *(plan.sentence() for plan in writer.plans if plan.action == "copy"),
-        f"output: {target.codec} {target.pix_fmt} in {writer.container}, {options}",
-        f"weights: {model.path}, sha256 {model.sha256}",
-    ]
-
-
-def _description(options: Options, info: VideoInfo, target: VideoTarget, engine: Engine) -> str:
-    name = "standard input" if options.input == PIPE else Path(options.input).name
-    sizes = f"{info.width}x{info.height} to {target.width}x{target.height}"
-    return f"{name} {sizes}, {options.model.model}, {engine.describe()}"
+def _refuse_losses(losses: Sequence[str]) -> None:
+    if losses:
+        more = f" (and {len(losses) - 1} more)" if len(losses) > 1 else ""
+        raise OutputError(f"--strict: {losses[0]}{more}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
     from rcan_video.options import Report
 
 _PLAIN_SECONDS = 10.0
+LEFT_OUT = "left out"
+
+
+class StreamRow(NamedTuple):
+    """One stream in words: "audio 1", "aac 2 ch, 48000 Hz", "copied", and why where it is not."""
+
+    stream: str
+    before: str
+    after: str
+    why: str = ""
 
 
 class Progress(Protocol):
@@ -20,6 +31,9 @@ class Progress(Protocol):
 
     def start(self, description: str, total: int | None) -> None:
         """Work begins; ``total`` is the expected number of frames, None where nobody knows."""
+
+    def streams(self, rows: Sequence[StreamRow]) -> None:
+        """What becomes of every stream, before the first frame."""
 
     def update(self, done: int) -> None:
         """``done`` frames are written so far."""
@@ -38,6 +52,8 @@ class Silent:
     """Says nothing (``--quiet``, and the default of the Python API)."""
 
     def start(self, description: str, total: int | None) -> None: ...
+
+    def streams(self, rows: Sequence[StreamRow]) -> None: ...
 
     def update(self, done: int) -> None: ...
 
@@ -61,6 +77,12 @@ class Plain:
         self._total = total
         self._begin = self._last = time.monotonic()
         self._say(description)
+
+    def streams(self, rows: Sequence[StreamRow]) -> None:
+        widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+        for row in rows:
+            stream, before, after, why = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            self._say(f"  {stream}  {before} -> {after}  {why}".rstrip())
 
     def update(self, done: int) -> None:
         now = time.monotonic()
@@ -116,6 +138,18 @@ class Bar:
         self._bar.start()
         self._bar.start_task(self._task)
         self._bar.update(self._task, total=total, count=f"0/{total or '?'}")
+
+    def streams(self, rows: Sequence[StreamRow]) -> None:
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        for row in rows:
+            kept = row.after != LEFT_OUT
+            table.add_row(
+                *map(escape, (row.stream, row.before, f"-> {row.after}", row.why)), style="" if kept else "yellow"
+            )
+        self._console.print(table)
 
     def update(self, done: int) -> None:
         count, rate, left = _figures(done, self._total, time.monotonic() - self._begin)

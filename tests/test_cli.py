@@ -208,7 +208,8 @@ def test_an_unwritable_folder(cli: Cli, clips: SimpleNamespace, tmp_path: Path) 
 def test_what_a_run_says(cli: Cli, clips: SimpleNamespace, tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
     said = cli(clips.good, output, *QUICK)
-    first, last = said.err.splitlines()
+    first, *table, last = said.err.splitlines()
+    assert [line.split()[1:3] for line in table] == [["video", "0"], ["audio", "1"]]
     assert first.startswith("rcan-video: good.mp4 48x32 to 96x64, fast, torch on cpu")
     assert last.startswith(f"rcan-video: {output}: {FRAMES} frames, 96x64, ")
     assert (said.code, said.out) == (0, "")
@@ -424,6 +425,7 @@ def test_a_signal_midway_leaves_nothing(tmp_path: Path, number: signal.Signals) 
     with spawned(SAMPLE, tmp_path / "out.mp4", "--preset", "veryslow") as process:
         assert process.stderr is not None
         assert b"sample.mp4 320x180" in process.stderr.readline()
+        assert [process.stderr.readline().split()[1] for _ in range(2)] == [b"video", b"audio"]
         while not left_in(tmp_path) and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(number)

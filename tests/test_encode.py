@@ -370,7 +370,8 @@ def test_containers_of_video_alone_say_that_they_leave_the_audio(tmp_path: Path)
     packets = FilePackets(str(clip), [1], Window())
     out = tmp_path / "out.y4m"
     with Writer(out, info, 1, EncodeOptions(), packets=packets, name="out", stop=threading.Event()) as writer:
-        assert writer.losses == ["audio stream 1 (aac) is left out: yuv4mpegpipe holds video alone"]
+        (plan,) = writer.plans
+        assert plan.lossy and plan.sentence() == "audio stream 1 (aac) is left out: yuv4mpegpipe holds video alone"
         writer.finish()
 
 

@@ -15,12 +15,12 @@ LAYERS = (
     ("version", "errors", "options", "frames"),
     ("color", "network", "metrics"),
     ("media", "engine", "report", "progress"),
-    ("pipeline",),
+    ("pipeline", "briefing"),
     ("job",),
     ("commands",),
 )
 # Neighbours in a layer that must not know each other.
-STRANGERS = (("media", "engine"), ("progress", "report"))
+STRANGERS = (("media", "engine"), ("progress", "report"), ("pipeline", "briefing"))
 
 HOMES = {
     "av": ("media",),

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ from rcan_video.engine.base import Engine, Ticket
 from rcan_video.errors import DeviceError, InputError, OutputError, UsageError, VerificationError, WeightsError
 from rcan_video.frames import ColorTags, FrameBatch
 from rcan_video.media.encode import Writer
-from rcan_video.progress import Silent
+from rcan_video.progress import Silent, StreamRow
 
 SIZE = (48, 32)
 FRAMES = 6
@@ -30,10 +31,14 @@ class Listener(Silent):
         self.done: list[int] = []
         self.notices: list[str] = []
         self.details: list[str] = []
+        self.rows: list[StreamRow] = []
         self.finished: list[Report | None] = []
 
     def start(self, description: str, total: int | None) -> None:
         self.started.append((description, total))
+
+    def streams(self, rows: Sequence[StreamRow]) -> None:
+        self.rows += rows
 
     def update(self, done: int) -> None:
         self.done.append(done)
@@ -121,9 +126,14 @@ def test_what_a_listener_hears(clip: Path, tmp_path: Path) -> None:
     assert heard.done[-1] == FRAMES and heard.done == sorted(heard.done)
     assert heard.finished == [report]
     details = "\n".join(heard.details)
-    for word in ("h264", "yuv420p", "25 frames/s", "aac", "libx264", "preset=ultrafast", "fast-x2.safetensors"):
+    for word in ("h264", "yuv420p", "25 frames/s", "libx264", "preset=ultrafast", "fast-x2.safetensors"):
         assert word in details
     assert heard.notices == []
+    assert heard.rows == [
+        ("video 0", "h264 48x32 yuv420p", "libx264 96x64 yuv420p", ""),
+        ("audio 1", "aac 2 ch, 48000 Hz eng", "copied", ""),
+        ("audio 2", "aac 2 ch, 48000 Hz deu", "copied", ""),
+    ]
 
 
 def test_notices_are_told_before_the_first_frame_and_kept_in_the_report(tmp_path: Path) -> None:
@@ -133,20 +143,17 @@ def test_notices_are_told_before_the_first_frame_and_kept_in_the_report(tmp_path
 
     class Order(Listener):
         def update(self, done: int) -> None:
-            assert len(self.notices) == 2
+            assert (len(self.notices), len(self.rows)) == (1, 2)
             super().update(done)
 
     heard = Order()
     report = upscale(options(clip, tmp_path / "out.mp4", model=ModelOptions(scale=3)), heard)
     assert (report.width, report.height) == (98, 92)
-    assert (
-        report.notices
-        == tuple(heard.notices)
-        == (
-            "libx264 needs even sizes: 99x93 is cut to 98x92",
-            "subtitle stream 1 (srt) is converted to mov_text: the text subtitles of mp4",
-        )
-    )
+    cut = "libx264 needs even sizes: 99x93 is cut to 98x92"
+    assert heard.notices == [cut]
+    assert heard.rows[1] == ("subtitle 1", "srt", "mov_text", "the text subtitles of mp4")
+    converted = "subtitle stream 1 (srt) is converted to mov_text: the text subtitles of mp4"
+    assert report.notices == (converted, cut)
 
 
 def with_subtitles(path: Path, video: Path) -> Path:
@@ -269,7 +276,7 @@ def test_a_lost_frame_is_noticed(monkeypatch: pytest.MonkeyPatch, clip: Path, tm
         ({"input": "missing.mp4"}, InputError),
         ({"output": "missing/out.mp4"}, OutputError),
         ({"output": "-"}, UsageError),
-        ({"output": "-", "format": "mp4"}, UsageError),
+        ({"output": "-", "format": "avi"}, UsageError),
         ({"model": ModelOptions("nobody")}, WeightsError),
         ({"model": ModelOptions(scale=8)}, WeightsError),
         ({"encode": EncodeOptions(codec="nobody")}, OutputError),

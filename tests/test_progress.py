@@ -8,7 +8,7 @@ from rich.console import Console
 
 from rcan_video import progress
 from rcan_video.options import Report
-from rcan_video.progress import Bar, Plain, Progress, Silent, duration_text, summary
+from rcan_video.progress import Bar, Plain, Progress, Silent, StreamRow, duration_text, summary
 
 
 def report(output: Path | None = Path("out.mp4"), seconds: float = 50.0) -> Report:
@@ -105,6 +105,33 @@ def test_details_are_for_those_who_ask() -> None:
         bar = Bar(console, verbose=verbose)
         bar.detail("libx264 crf=18")
         assert ("crf=18" in out.getvalue()) == verbose
+
+
+ROWS = [
+    StreamRow("video 0", "h264 320x180 yuv420p", "libx264 640x360 yuv420p"),
+    StreamRow("audio 12", "aac 2 ch, 48000 Hz eng", "copied"),
+    StreamRow("data 3", "bin_data [x]", "left out", "mp4 does not take it"),
+]
+
+
+def test_the_table_of_streams_in_plain_lines() -> None:
+    out = io.StringIO()
+    Plain(out).streams(ROWS)
+    assert out.getvalue().splitlines() == [
+        "rcan-video:   video 0   h264 320x180 yuv420p   -> libx264 640x360 yuv420p",
+        "rcan-video:   audio 12  aac 2 ch, 48000 Hz eng -> copied",
+        "rcan-video:   data 3    bin_data [x]           -> left out                 mp4 does not take it",
+    ]
+
+
+def test_the_table_of_streams_on_a_terminal() -> None:
+    out, console = terminal(80)
+    Bar(console).streams(ROWS)
+    lines = [line.rstrip() for line in screen(out.getvalue())]
+    assert lines[0].split() == ["video", "0", "h264", "320x180", "yuv420p", "->", "libx264", "640x360", "yuv420p"]
+    assert any("bin_data [x]" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+    assert "mp4 does not take it" in " ".join(" ".join(lines).split())
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -216,7 +216,6 @@ class Writer:
             chapters=bool(info.chapters),
             pipe=isinstance(packets, PipePackets),
         )
-        self.losses += [plan.sentence() for plan in self.plans if plan.lossy]
         self._passengers = Passengers(self._output, self.ledger, packets, self.plans, window, options.audio_bitrate)
 
     def _add_video(self) -> VideoStream:
