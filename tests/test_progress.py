@@ -128,10 +128,8 @@ def test_the_table_of_streams_on_a_terminal() -> None:
     out, console = terminal(80)
     Bar(console).streams(ROWS)
     lines = [line.rstrip() for line in screen(out.getvalue())]
-    assert lines[0].split() == ["video", "0", "h264", "320x180", "yuv420p", "->", "libx264", "640x360", "yuv420p"]
-    assert any("bin_data [x]" in line for line in lines)
-    assert max(map(len, lines)) <= 80
-    assert "mp4 does not take it" in " ".join(" ".join(lines).split())
+    assert lines[0].startswith("video 0   h264 320x180") and max(map(len, lines)) <= 80
+    assert any("bin_data [x]" in line and "-> left out" in line for line in lines)  # no markup
 
 
 @pytest.mark.parametrize("width", [80, 120])
