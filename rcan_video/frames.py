@@ -219,7 +219,7 @@ class VideoInfo:
     display_matrix: tuple[int, ...] | None = None  # nine numbers as MP4 stores them: rotation and flips on display
     hdr: HdrMetadata | None = None
     dynamic: tuple[str, ...] = ()  # per-frame metadata that no encoder here can write: "Dolby Vision", "HDR10+"
-    interlaced: bool = False
+    interlaced: bool = False  # frames leave the decoder with two fields woven together
     alpha: bool = False  # the stream has transparency, which is not upscaled
     chapters: tuple[Chapter, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)  # of the container

@@ -53,7 +53,15 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
     device = resolve_device(options.device.device)
     stop = threading.Event()
     with ExitStack() as stack:
-        source = stack.enter_context(Source(options.input, start=options.start, duration=options.duration, stop=stop))
+        source = stack.enter_context(
+            Source(
+                options.input,
+                start=options.start,
+                duration=options.duration,
+                deinterlace=options.frames.deinterlace,
+                stop=stop,
+            )
+        )
         info = source.info
         part = (
             stack.enter_context(PartFile(options.output, overwrite=options.overwrite))
@@ -65,7 +73,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         stack.callback(engine.close)
         if options.streams.strict and writer.losses:
             raise OutputError(f"--strict: {writer.losses[0]}{_and_more(writer.losses)}")
-        notices = [*writer.notices, *_fates(writer), *_warnings(info, writer.target)]
+        notices = [*writer.notices, *_fates(writer), *source.first_notices(), *_warnings(info, writer.target)]
         report = None
         try:
             progress.start(_description(options, info, writer.target, engine), info.frames)
@@ -188,10 +196,8 @@ def _and_more(losses: Sequence[str]) -> str:
 
 
 def _warnings(info: VideoInfo, target: VideoTarget) -> list[str]:
-    """What may turn out otherwise than people expect: fields, and a guessed matrix that the larger picture changes."""
+    """What may turn out otherwise than people expect: a guessed matrix that the larger picture changes."""
     found = []
-    if info.interlaced:
-        found.append(f"{shown(info.path)} is interlaced and is upscaled as it is: deinterlace it first to avoid combs")
     guess = ColorSpec.resolve(info.color.tags, target.layout, target.width, target.height)
     if "matrix" in info.color.guessed and guess.matrix != info.color.matrix:
         found.append(

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 SCALES = (1, 2, 3, 4, 8)
 STREAM_FORMATS = ("nut", "matroska", "yuv4mpegpipe", "mpegts")
+
+Deinterlace = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,13 @@ class DeviceOptions:
     device: str = "auto"
     batch: int | None = None
     threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameOptions:
+    """What is done to frames before the network. ``deinterlace``: those flagged as interlaced, all, or none."""
+
+    deinterlace: Deinterlace = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,7 @@ class Options:
     output: str
     model: ModelOptions = ModelOptions()
     device: DeviceOptions = DeviceOptions()
+    frames: FrameOptions = FrameOptions()
     encode: EncodeOptions = EncodeOptions()
     streams: StreamOptions = StreamOptions()
     format: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from typing import get_args
 
 import click
 
@@ -11,8 +12,10 @@ from rcan_video.commands.shell import progress_for_terminal, run_command
 from rcan_video.options import (
     SCALES,
     STREAM_FORMATS,
+    Deinterlace,
     DeviceOptions,
     EncodeOptions,
+    FrameOptions,
     ModelOptions,
     Options,
     StreamOptions,
@@ -85,6 +88,13 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option("--batch", type=click.IntRange(1, 256), help="Frames per batch.  [default: by size and memory]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the network.  [default: all cores]")
+@click.option(
+    "--deinterlace",
+    type=click.Choice(get_args(Deinterlace)),
+    default=_DEFAULT.frames.deinterlace,
+    show_default=True,
+    help="Turn fields into frames: where flagged, all, or none.",
+)
 @click.option("--codec", metavar="ENCODER", help="Video encoder, by FFmpeg's name.  [default: by container and depth]")
 @click.option("--crf", type=click.FloatRange(0), help="Constant quality of the encoder; lower is better.")
 @click.option("--preset", metavar="NAME", help="Speed preset of the encoder.")
@@ -122,6 +132,7 @@ def command(
     device: str,
     batch: int | None,
     threads: int | None,
+    deinterlace: Deinterlace,
     codec: str | None,
     crf: float | None,
     preset: str | None,
@@ -152,6 +163,7 @@ def command(
         output=output,
         model=ModelOptions(model, int(scale) if scale else None),
         device=DeviceOptions(device, batch, threads),
+        frames=FrameOptions(deinterlace),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, encoder_options),
         streams=StreamOptions(not no_audio, not no_subs, audio_codec, audio_bitrate, strict),
         format=format,

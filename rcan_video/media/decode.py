@@ -19,8 +19,10 @@ from torch.utils.dlpack import from_dlpack
 
 from rcan_video.errors import InputError
 from rcan_video.frames import Frame, PlaneLayout, VideoInfo
+from rcan_video.media.deinterlace import Deinterlacer, Stamped
 from rcan_video.media.files import PIPE, open_input, reason, shown
 from rcan_video.media.probe import best_video, describe, nominal_rate, time_base
+from rcan_video.options import Deinterlace
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -77,13 +79,11 @@ class Timeline:
         return pts, duration
 
 
-_Stamped = tuple["VideoFrame", int, int]  # a decoded frame, its PTS and duration
-
-
 class Source:
     """An input, opened once: ``info`` says what it is, ``frames()`` gives its frames from first to last.
 
-    ``start`` and ``duration`` (seconds, counted from the first frame) choose a part of it. An input that cannot be
+    ``start`` and ``duration`` (seconds, counted from the first frame) choose a part of it; ``deinterlace`` is done
+    before anything is described or cut, so that a part is what it would be in the whole. An input that cannot be
     read twice (a pipe; ``stop`` ends it) hands the packets of its other streams to ``on_packet`` as it meets them.
     Not for two threads at once, but it may be handed from one to another.
 
@@ -98,9 +98,11 @@ class Source:
         *,
         start: Fraction | None = None,
         duration: Fraction | None = None,
+        deinterlace: Deinterlace = "off",
         stop: threading.Event | None = None,
     ) -> None:
         self._path = path
+        self._mode = deinterlace
         self._stop = stop
         self._reformatter = VideoReformatter()
         self._others: deque[Packet[Stream]] = deque()  # met before anybody listened
@@ -150,9 +152,13 @@ class Source:
             if packet is not None and packet.pts is not None and packet.pts >= enough:
                 return
 
+    def first_notices(self) -> list[str]:
+        """What is done to the frames, in sentences."""
+        return self._fields.notices()
+
     def notices(self) -> list[str]:
         """What had to be repaired, in sentences; complete once the frames are used up."""
-        found = []
+        found = self._fields.late_notices(self.decoded)
         if self.skipped:
             of = f" of about {self.info.frames}" if self.info.frames else ""
             found.append(
@@ -186,6 +192,7 @@ class Source:
         self.skipped = 0
         self._time_base = time_base(self._stream)
         self._timeline = Timeline(self._time_base, nominal_rate(self._stream))
+        self._fields = Deinterlacer(self._mode, self._path, self._stream.codec_context.name)
 
     def _begin(self, start: Fraction, duration: Fraction | None) -> None:
         self._stamped = self._decode()
@@ -203,6 +210,7 @@ class Source:
         if first is None:
             raise InputError(f"{shown(self._path)} ends before --start {float(start):g} seconds")
         self._first = first
+        self._fields.begin()
         self._end = None if duration is None else wanted + ceil(duration / self._time_base)
         if self._end is not None and first[1] >= self._end:
             raise InputError(
@@ -212,7 +220,7 @@ class Source:
         info = describe(self.container, self._stream, first[0], first[1], self._path)
         self.info = _limited(info, start, duration)
 
-    def _land(self, wanted: int) -> _Stamped | None:
+    def _land(self, wanted: int) -> Stamped | None:
         """Seek to a keyframe well before ``wanted``; start again from the top on a landing behind it, or where the
         container cannot seek (elementary streams; that it has tried has moved it all the same)."""
         try:
@@ -230,7 +238,10 @@ class Source:
         self._stamped = self._decode()
         return next(self._stamped, None)
 
-    def _decode(self) -> Iterator[_Stamped]:
+    def _decode(self) -> Iterator[Stamped]:
+        return self._fields(self._decoded())
+
+    def _decoded(self) -> Iterator[Stamped]:
         self._read = self._packets()
         for packet in self._read:
             try:
