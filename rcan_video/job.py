@@ -20,6 +20,7 @@ from rcan_video.frames import ColorSpec
 from rcan_video.media.decode import Source
 from rcan_video.media.encode import Writer
 from rcan_video.media.files import PIPE, PartFile, check_output, shown
+from rcan_video.media.pace import open_pace
 from rcan_video.media.streams import FilePackets, PipePackets, Window
 from rcan_video.media.verify import verify
 from rcan_video.network.catalog import LoadedModel, load_model
@@ -62,13 +63,14 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
                 stop=stop,
             )
         )
-        info = source.info
+        pace = open_pace(source.info, options.frames)
+        info = pace.info
         part = (
             stack.enter_context(PartFile(options.output, overwrite=options.overwrite))
             if options.output != PIPE
             else None
         )
-        writer = stack.enter_context(_open_writer(options, source, part, model.net.config.scale, stop))
+        writer = stack.enter_context(_open_writer(options, source, info, part, model.net.config.scale, stop))
         engine = open_engine(model, info, writer.target, device, options.device)
         stack.callback(engine.close)
         if options.streams.strict and writer.losses:
@@ -81,17 +83,18 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
                 progress.detail(text)
             for text in notices:
                 progress.notice(text)
-            counts = run(source.frames(), engine, writer.write, stop=stop, on_written=progress.update)
+            counts = run(pace(source.frames()), engine, writer.write, stop=stop, on_written=progress.update)
             writer.finish()
-            if not source.decoded == counts.decoded == counts.written == writer.frames:
+            due = source.decoded + pace.repeated - pace.dropped
+            if not due == counts.decoded == counts.written == writer.frames:
                 raise VerificationError(
-                    f"{source.decoded} frames were decoded, {counts.written} upscaled and {writer.frames} encoded: "
+                    f"{due} frames were decoded, {counts.written} upscaled and {writer.frames} encoded: "
                     "please report this"
                 )
             if part is not None:
                 span = writer.span * info.time_base
                 verify(part.path, options.output, writer.container, writer.frames, span)
-            for text in (*source.notices(), *writer.late_notices()):
+            for text in (*source.notices(), *pace.notices(), *writer.late_notices()):
                 progress.notice(text)
                 notices.append(text)
             if part is not None:
@@ -104,6 +107,8 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
                 height=writer.target.height,
                 seconds=time.perf_counter() - begun,
                 stages=counts.seconds,
+                repeated=pace.repeated,
+                dropped=pace.dropped,
                 skipped_packets=source.skipped,
                 notices=tuple(notices),
             )
@@ -148,8 +153,9 @@ def _bounded(batch: int, info: VideoInfo, target: VideoTarget) -> int:
     return min(batch, max(1, QUEUE_BYTES // max(before, after)))
 
 
-def _open_writer(options: Options, source: Source, part: PartFile | None, scale: int, stop: threading.Event) -> Writer:
-    info = source.info
+def _open_writer(
+    options: Options, source: Source, info: VideoInfo, part: PartFile | None, scale: int, stop: threading.Event
+) -> Writer:
     indices = [s.index for s in info.others]
     window = _window(options, info)
     packets: FilePackets | PipePackets | None = None

@@ -12,6 +12,7 @@ SCALES = (1, 2, 3, 4, 8)
 STREAM_FORMATS = ("nut", "matroska", "yuv4mpegpipe", "mpegts")
 
 Deinterlace = Literal["auto", "on", "off"]
+FpsMode = Literal["passthrough", "cfr"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,13 @@ class DeviceOptions:
 
 @dataclass(frozen=True, slots=True)
 class FrameOptions:
-    """What is done to frames before the network. ``deinterlace``: those flagged as interlaced, all, or none."""
+    """What is done to frames before the network. ``deinterlace``: those flagged as interlaced, all, or none.
+    ``fps_mode``: frames keep their times, or come at a constant rate, which is ``fps`` (frames per second) or, where
+    that is None, the source's."""
 
     deinterlace: Deinterlace = "auto"
+    fps_mode: FpsMode = "passthrough"
+    fps: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a finished job did."""
+    """What a finished job did. ``repeated`` and ``dropped`` count frames, at a constant rate."""
 
     output: Path | None  # None: standard output
     frames_in: int
@@ -93,6 +98,8 @@ class Report:
     height: int
     seconds: float
     stages: Mapping[str, float]  # seconds that each stage was busy
+    repeated: int = 0
+    dropped: int = 0
     skipped_packets: int = 0
     notices: tuple[str, ...] = ()
 

@@ -15,6 +15,7 @@ from rcan_video.options import (
     Deinterlace,
     DeviceOptions,
     EncodeOptions,
+    FpsMode,
     FrameOptions,
     ModelOptions,
     Options,
@@ -33,6 +34,22 @@ _DEFAULT = Options(input="", output="")
 
 # Digits and a point alone: Fraction would also take exponents, and compute a power of ten of any size.
 _TIME = re.compile(r"(\d{1,9}:){0,2}(\d{1,9}(\.\d{1,18})?|\.\d{1,18})")
+
+
+_RATE = re.compile(r"\d{1,9}(/0*[1-9]\d{0,8}|\.\d{1,9})?")
+
+
+class _Rate(click.ParamType[Fraction]):
+    """Frames per second, as a number or as a fraction such as 30000/1001."""
+
+    name = "rate"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        if isinstance(value, Fraction):
+            return value
+        if not _RATE.fullmatch(str(value)):
+            self.fail(f"{value!r} is no rate: write frames per second, 25 or 30000/1001", param, ctx)
+        return Fraction(str(value))
 
 
 class _Seconds(click.ParamType[Fraction]):
@@ -95,6 +112,14 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     show_default=True,
     help="Turn fields into frames: where flagged, all, or none.",
 )
+@click.option(
+    "--fps-mode",
+    type=click.Choice(get_args(FpsMode)),
+    default=_DEFAULT.frames.fps_mode,
+    show_default=True,
+    help="Frames at their own times, or at a constant rate, repeated or dropped where need be.",
+)
+@click.option("--fps", type=_Rate(), metavar="RATE", help="Rate of --fps-mode cfr, as 30000/1001.  [default: input's]")
 @click.option("--codec", metavar="ENCODER", help="Video encoder, by FFmpeg's name.  [default: by container and depth]")
 @click.option("--crf", type=click.FloatRange(0), help="Constant quality of the encoder; lower is better.")
 @click.option("--preset", metavar="NAME", help="Speed preset of the encoder.")
@@ -133,6 +158,8 @@ def command(
     batch: int | None,
     threads: int | None,
     deinterlace: Deinterlace,
+    fps_mode: FpsMode,
+    fps: Fraction | None,
     codec: str | None,
     crf: float | None,
     preset: str | None,
@@ -163,7 +190,7 @@ def command(
         output=output,
         model=ModelOptions(model, int(scale) if scale else None),
         device=DeviceOptions(device, batch, threads),
-        frames=FrameOptions(deinterlace),
+        frames=FrameOptions(deinterlace, fps_mode, fps),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, encoder_options),
         streams=StreamOptions(not no_audio, not no_subs, audio_codec, audio_bitrate, strict),
         format=format,

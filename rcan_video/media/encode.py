@@ -154,7 +154,8 @@ class Writer:
         if self._counts and self._uneven:
             found.append(
                 f"{self.container} with {self.target.codec} stores no time for each frame: those of the input are "
-                f"uneven and are lost, all frames come at {float(self._info.rate):.6g} frames/s"
+                f"uneven and are lost, all frames come at {float(self._info.rate):.6g} frames/s; --fps-mode cfr "
+                "keeps pace"
             )
         return found
 
