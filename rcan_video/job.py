@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +72,9 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
             else None
         )
         writer = stack.enter_context(_open_writer(options, source, info, part, model.net.config.scale, stop))
+        if not writer.target.alpha:
+            source.leave_alpha_out()
+            info = replace(info, layout=source.info.layout)
         engine = open_engine(model, info, writer.target, device, options.device)
         stack.callback(engine.close)
         if options.streams.strict and writer.losses:

@@ -290,13 +290,6 @@ def test_a_real_phone_clip_keeps_its_rotation_and_says_what_is_lost(tmp_path: Pa
         assert frame.color_trc == 18
 
 
-def test_transparency_is_named(tmp_path: Path) -> None:
-    alpha = make_clip(tmp_path / "alpha.mkv", codec="ffv1", pix_fmt="bgra", size=(48, 32), frames=2)
-    heard = Listener()
-    upscale(options(alpha, tmp_path / "out.mkv"), heard)
-    assert heard.notices == ["transparency is left out: the picture is upscaled as it would look without it"]
-
-
 def test_a_stream_without_a_decoder_is_named_and_left_out(tmp_path: Path) -> None:
     heard = Listener()
     chosen = options(

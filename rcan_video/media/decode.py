@@ -19,6 +19,7 @@ from torch.utils.dlpack import from_dlpack
 
 from rcan_video.errors import InputError
 from rcan_video.frames import Frame, PlaneLayout, VideoInfo
+from rcan_video.media.alpha import AlphaDecoder, alpha_decoder
 from rcan_video.media.deinterlace import Deinterlacer, Stamped
 from rcan_video.media.files import PIPE, open_input, reason, shown
 from rcan_video.media.probe import best_video, describe, nominal_rate, time_base
@@ -152,6 +153,10 @@ class Source:
             if packet is not None and packet.pts is not None and packet.pts >= enough:
                 return
 
+    def leave_alpha_out(self) -> None:
+        """Give all frames without their alpha plane: it would be computed for nothing."""
+        self.info = replace(self.info, layout=replace(self.info.layout, alpha=False))
+
     def first_notices(self) -> list[str]:
         """What is done to the frames, in sentences."""
         return self._fields.notices()
@@ -164,6 +169,11 @@ class Source:
             found.append(
                 f"{self.skipped} damaged packets of {shown(self._path)} could not be decoded: "
                 f"{self.decoded}{of} frames came out"
+            )
+        if isinstance(self._decoder, AlphaDecoder) and self._decoder.lost:
+            found.append(
+                f"{self._decoder.lost} frames of {shown(self._path)} are transparent, which is left out: "
+                "the first ones have no alpha channel"
             )
         if self._timeline.missing:
             found.append(
@@ -186,6 +196,7 @@ class Source:
             # then loses every frame that comes behind the report.
             self._stream.thread_type = "SLICE"
             self._stream.codec_context.thread_count = _THREADS
+            self._decoder: VideoStream | AlphaDecoder = alpha_decoder(self._stream, _THREADS) or self._stream
         except BaseException:
             self.container.close()
             raise
@@ -217,7 +228,8 @@ class Source:
                 f"{shown(self._path)} has no frame in the {float(duration or 0):g} s from --start {float(start):g} on: "
                 "choose a longer --duration"
             )
-        info = describe(self.container, self._stream, first[0], first[1], self._path)
+        plain = self._decoder.plain if isinstance(self._decoder, AlphaDecoder) else None
+        info = describe(self.container, self._stream, first[0], first[1], self._path, plain)
         self.info = _limited(info, start, duration)
 
     def _land(self, wanted: int) -> Stamped | None:
@@ -229,6 +241,8 @@ class Source:
             first = None
         else:
             self._timeline.restart()
+            if isinstance(self._decoder, AlphaDecoder):
+                self._decoder.flush()
             self._stamped = self._decode()
             first = next(self._stamped, None)
         if first is not None and first[1] <= wanted and not self._timeline.missing:
@@ -245,7 +259,7 @@ class Source:
         self._read = self._packets()
         for packet in self._read:
             try:
-                frames = self._stream.decode(packet)
+                frames = self._decoder.decode(packet)
             except av.FFmpegError:
                 self.skipped += 1
                 continue
@@ -293,7 +307,7 @@ class Source:
             )
         if PlaneLayout.parse(info.pix_fmt) is None:
             frame = self._reformatter.reformat(frame, format=info.layout.pix_fmt)
-        return tuple(from_dlpack(plane) for plane in frame.planes)
+        return tuple(from_dlpack(plane) for plane in frame.planes[: len(info.layout.shapes(1, 1))])
 
 
 def probe(path: str) -> VideoInfo:

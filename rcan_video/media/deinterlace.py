@@ -143,8 +143,7 @@ class _Bwdif:
         self._every = every
         self._format = frame.format.name
         # Packed formats are repacked for the filter, and back, which changes no sample.
-        known = PlaneLayout.parse(self._format) is not None or any(c.is_alpha for c in frame.format.components)
-        self._inner = self._format if known else planar_layout(self._format).pix_fmt
+        self._inner = self._format if PlaneLayout.parse(self._format) else planar_layout(self._format).pix_fmt
         self._reformatter = VideoReformatter()
         self._waiting: deque[tuple[int, int, bool] | None] = deque()
         self._pushed = 0
