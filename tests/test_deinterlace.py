@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -223,6 +226,40 @@ def test_formats_that_bwdif_does_not_take(tmp_path: Path, pix_fmt: str) -> None:
     assert first == [f"{clip} is interlaced and is upscaled with its fields: bwdif takes no {pix_fmt} of 64x48"]
     with pytest.raises(InputError, match=f"cannot be deinterlaced: bwdif takes no {pix_fmt} of 64x48; use --deint"):
         given(clip, "on")
+
+
+class Stdin:
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+def test_a_pipe_that_falls_silent_ends_when_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Any
+) -> None:
+    """The frames that the filter holds back come out all the same."""
+    clip = make_clip(tmp_path / "in.nut", codec="rawvideo", size=SIZE, frames=40, draw=lambda k: woven(k % 5))
+    read, write = os.pipe()
+    monkeypatch.setattr("sys.stdin", Stdin(read))
+    stop = threading.Event()
+
+    def feed() -> None:  # and leave the pipe open
+        os.write(write, clip.read_bytes())
+        time.sleep(0.2)
+        stop.set()
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    with Source("-", deinterlace=mode, stop=stop) as source:
+        got = [frame.pts for frame in source.frames()]
+    feeder.join()
+    os.close(read)
+    os.close(write)
+    assert len(got) == source.decoded == 40
+    assert got == sorted(set(got))
 
 
 def test_hevc_stores_fields_apart(tmp_path: Path) -> None:
