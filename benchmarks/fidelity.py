@@ -49,7 +49,8 @@ def row(path: Path, seconds: Fraction, folder: Path) -> str:
     target = folder / f"out{suffix}"
     target.unlink(missing_ok=True)
     line = [sys.executable, "-m", "rcan_video", str(path), str(target), "--duration", str(float(seconds))]
-    line += [] if suffix == ".webm" else ["--preset", "ultrafast"]
+    # What is chosen for WebM and for the transparency of GIF has no presets.
+    line += [] if suffix == ".webm" or path.suffix == ".gif" else ["--preset", "ultrafast"]
     try:
         done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_SECONDS)
     except subprocess.TimeoutExpired:

@@ -19,11 +19,20 @@ if TYPE_CHECKING:
     from rcan_video.job import upscale
     from rcan_video.media.decode import probe
     from rcan_video.network.catalog import load_model
-    from rcan_video.options import DeviceOptions, EncodeOptions, ModelOptions, Options, Report, StreamOptions
+    from rcan_video.options import (
+        DeviceOptions,
+        EncodeOptions,
+        FrameOptions,
+        ModelOptions,
+        Options,
+        Report,
+        StreamOptions,
+    )
 
 __all__ = [
     "DeviceOptions",
     "EncodeOptions",
+    "FrameOptions",
     "ModelOptions",
     "Options",
     "RcanVideoError",
@@ -39,6 +48,7 @@ __all__ = [
 _HOME = {
     "DeviceOptions": "rcan_video.options",
     "EncodeOptions": "rcan_video.options",
+    "FrameOptions": "rcan_video.options",
     "ModelOptions": "rcan_video.options",
     "Options": "rcan_video.options",
     "RcanVideoError": "rcan_video.errors",

@@ -37,8 +37,6 @@ def rows(info: VideoInfo, writer: Writer) -> list[StreamRow]:
 def warnings(info: VideoInfo, target: VideoTarget) -> list[str]:
     """What may turn out otherwise than people expect: fields, and a guessed matrix that the larger picture changes."""
     found = []
-    if info.interlaced:
-        found.append(f"{shown(info.path)} is interlaced and is upscaled as it is: deinterlace it first to avoid combs")
     guess = ColorSpec.resolve(info.color.tags, target.layout, target.width, target.height)
     if "matrix" in info.color.guessed and guess.matrix != info.color.matrix:
         found.append(

@@ -21,7 +21,7 @@ Family = Literal["yuv", "gray", "rgb"]
 Siting = Literal["left", "center", "topleft", "top", "bottomleft", "bottom"]
 
 _SUBSAMPLING = {"420": (1, 1), "422": (1, 0), "444": (0, 0), "440": (0, 1), "411": (2, 0), "410": (2, 2)}
-_PLANAR = re.compile(r"(?:yuv(?P<j>j?)(?P<sub>4\d\d)p|(?P<gray>gray)|(?P<rgb>gbrp))(?P<depth>\d+)?(?:le)?")
+_PLANAR = re.compile(r"(?:yuvj?(?P<ya>a?)(?P<sub>4\d\d)p|(?P<gray>gray)|(?P<rgb>gbr(?P<ra>a?)p))(?P<depth>\d+)?(?:le)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +29,26 @@ class PlaneLayout:
     """How one frame is stored: one plane per component, 8-bit samples in bytes, deeper ones in 16-bit words.
 
     ``depth`` is in bits (8..16); ``sub_w`` and ``sub_h`` are the log2 chroma subsampling of ``yuv``.
-    Plane order is FFmpeg's: Y U V, Y alone, or G B R.
+    Plane order is FFmpeg's: Y U V, Y alone, or G B R, and then alpha where there is one, at full size and full range.
     """
 
     family: Family
     depth: int = 8
     sub_w: int = 0
     sub_h: int = 0
+    alpha: bool = False
 
     def __post_init__(self) -> None:
         if not 8 <= self.depth <= 16:
             raise ValueError(f"depth must be 8..16 bits, got {self.depth}")
         if self.family != "yuv" and (self.sub_w or self.sub_h):
             raise ValueError(f"{self.family} has no subsampled planes")
+        if self.family == "gray" and self.alpha:
+            raise ValueError("there is no planar format of gray and alpha")
 
     @classmethod
     def parse(cls, pix_fmt: str) -> PlaneLayout | None:
-        """The layout of a planar pixel format by FFmpeg's name, or None where it is packed, has alpha or floats."""
+        """The layout of a planar pixel format by FFmpeg's name, or None where it is packed or has floats."""
         match = _PLANAR.fullmatch(pix_fmt)
         if match is None or pix_fmt in ("gray8a",):
             return None
@@ -55,14 +58,15 @@ class PlaneLayout:
         if match["sub"]:
             if match["sub"] not in _SUBSAMPLING:
                 return None
-            return cls("yuv", depth, *_SUBSAMPLING[match["sub"]])
-        return cls("gray" if match["gray"] else "rgb", depth)
+            return cls("yuv", depth, *_SUBSAMPLING[match["sub"]], alpha=bool(match["ya"]))
+        return cls("gray" if match["gray"] else "rgb", depth, alpha=bool(match["ra"]))
 
     @property
     def pix_fmt(self) -> str:
         """FFmpeg's name, for example ``yuv420p10le``."""
         names = {sub: name for name, sub in _SUBSAMPLING.items()}
-        base = {"yuv": f"yuv{names.get((self.sub_w, self.sub_h))}p", "gray": "gray", "rgb": "gbrp"}[self.family]
+        a = "a" if self.alpha else ""
+        base = {"yuv": f"yuv{a}{names.get((self.sub_w, self.sub_h))}p", "gray": "gray", "rgb": f"gbr{a}p"}[self.family]
         return base if self.depth == 8 else f"{base}{self.depth}le"
 
     @property
@@ -72,12 +76,13 @@ class PlaneLayout:
     def shapes(self, width: int, height: int) -> tuple[tuple[int, int], ...]:
         """(height, width) of each plane; chroma of odd sizes is rounded up, as FFmpeg does."""
         luma = (height, width)
+        alpha = (luma,) if self.alpha else ()
         if self.family == "gray":
             return (luma,)
         if self.family == "rgb":
-            return (luma, luma, luma)
+            return (luma, luma, luma, *alpha)
         chroma = (-(-height >> self.sub_h), -(-width >> self.sub_w))
-        return (luma, chroma, chroma)
+        return (luma, chroma, chroma, *alpha)
 
     def samples(self, width: int, height: int) -> int:
         """Samples of one frame, all planes together."""
@@ -219,8 +224,8 @@ class VideoInfo:
     display_matrix: tuple[int, ...] | None = None  # nine numbers as MP4 stores them: rotation and flips on display
     hdr: HdrMetadata | None = None
     dynamic: tuple[str, ...] = ()  # per-frame metadata that no encoder here can write: "Dolby Vision", "HDR10+"
-    interlaced: bool = False
-    alpha: bool = False  # the stream has transparency, which is not upscaled
+    interlaced: bool = False  # frames leave the decoder with two fields woven together
+    alpha: bool = False  # the stream has transparency; where the layout has none, it cannot be decoded
     chapters: tuple[Chapter, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)  # of the container
     stream_tags: Mapping[str, str] = field(default_factory=dict)  # of the video stream: language, title

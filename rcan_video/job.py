@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from rcan_video.errors import InputError, OutputError, UsageError, VerificationE
 from rcan_video.media.decode import Source
 from rcan_video.media.encode import Writer
 from rcan_video.media.files import PIPE, PartFile, check_output
+from rcan_video.media.pace import open_pace
 from rcan_video.media.streams import FilePackets, PipePackets, Window
 from rcan_video.media.verify import verify
 from rcan_video.network.catalog import LoadedModel, load_model
@@ -59,21 +61,26 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
                 start=options.start,
                 duration=options.duration,
                 on_corrupt=options.on_corrupt,
+                deinterlace=options.frames.deinterlace,
                 stop=stop,
             )
         )
-        info = source.info
+        pace = open_pace(source.info, options.frames)
+        info = pace.info
         part = (
             stack.enter_context(PartFile(options.output, overwrite=options.overwrite))
             if options.output != PIPE
             else None
         )
-        writer = stack.enter_context(_open_writer(options, source, part, model.net.config.scale, stop))
+        writer = stack.enter_context(_open_writer(options, source, info, part, model.net.config.scale, stop))
+        if not writer.target.alpha:
+            source.leave_alpha_out()
+            info = replace(info, layout=source.info.layout)
         engine = open_engine(model, info, writer.target, device, options.device)
         stack.callback(engine.close)
         if options.streams.strict:
             _refuse_losses([*(plan.sentence() for plan in writer.plans if plan.lossy), *writer.losses])
-        told = [*writer.notices, *writer.losses, *briefing.warnings(info, writer.target)]
+        told = [*writer.notices, *writer.losses, *source.first_notices(), *briefing.warnings(info, writer.target)]
         notices = [*(plan.sentence() for plan in writer.plans if plan.action != "copy"), *told]
         report = None
         try:
@@ -84,16 +91,17 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
                 progress.detail(text)
             for text in told:
                 progress.notice(text)
-            counts = run(source.frames(), engine, writer.write, stop=stop, on_written=progress.update)
+            counts = run(pace(source.frames()), engine, writer.write, stop=stop, on_written=progress.update)
             writer.finish()
-            if not source.decoded == counts.decoded == counts.written == writer.frames:
+            due = source.decoded + pace.repeated - pace.dropped
+            if not due == counts.decoded == counts.written == writer.frames:
                 raise VerificationError(
-                    f"{source.decoded} frames were decoded, {counts.written} upscaled and {writer.frames} encoded: "
+                    f"{due} frames were decoded, {counts.written} upscaled and {writer.frames} encoded: "
                     "please report this"
                 )
             if part is not None:
                 _check(part, options.output, writer)
-            late = [*source.notices(), *writer.late_notices()]
+            late = [*source.notices(), *pace.notices(), *writer.late_notices()]
             damaged = bool(source.skipped or source.concealed or writer.damaged)
             if damaged and options.on_corrupt == "fail":  # the other streams; of the video, the source has told
                 raise InputError(late[0])
@@ -110,6 +118,8 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
                 height=writer.target.height,
                 seconds=time.perf_counter() - begun,
                 stages=counts.seconds,
+                repeated=pace.repeated,
+                dropped=pace.dropped,
                 skipped_packets=source.skipped,
                 concealed_frames=source.concealed,
                 damaged=damaged,
@@ -164,8 +174,9 @@ def _bounded(batch: int, info: VideoInfo, target: VideoTarget) -> int:
     return min(batch, max(1, QUEUE_BYTES // max(before, after)))
 
 
-def _open_writer(options: Options, source: Source, part: PartFile | None, scale: int, stop: threading.Event) -> Writer:
-    info = source.info
+def _open_writer(
+    options: Options, source: Source, info: VideoInfo, part: PartFile | None, scale: int, stop: threading.Event
+) -> Writer:
     indices = [s.index for s in info.others]
     window = _window(options, info)
     packets: FilePackets | PipePackets | None = None

@@ -12,6 +12,9 @@ SCALES = (1, 2, 3, 4, 8)
 OnCorrupt = Literal["skip", "fail"]
 STREAM_FORMATS = ("nut", "matroska", "mp4", "mpegts", "yuv4mpegpipe")
 
+Deinterlace = Literal["auto", "on", "off"]
+FpsMode = Literal["passthrough", "cfr"]
+
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
@@ -30,6 +33,17 @@ class DeviceOptions:
     device: str = "auto"
     batch: int | None = None
     threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameOptions:
+    """What is done to frames before the network. ``deinterlace``: those flagged as interlaced, all, or none.
+    ``fps_mode``: frames keep their times, or come at a constant rate, which is ``fps`` (frames per second) or, where
+    that is None, the source's."""
+
+    deinterlace: Deinterlace = "auto"
+    fps_mode: FpsMode = "passthrough"
+    fps: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +80,7 @@ class Options:
     output: str
     model: ModelOptions = ModelOptions()
     device: DeviceOptions = DeviceOptions()
+    frames: FrameOptions = FrameOptions()
     encode: EncodeOptions = EncodeOptions()
     streams: StreamOptions = StreamOptions()
     format: str | None = None
@@ -77,7 +92,8 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a finished job did. ``skipped_packets`` and ``concealed_frames`` count the damage in the input's video."""
+    """What a finished job did. ``skipped_packets`` and ``concealed_frames`` count the damage in the input's video,
+    ``repeated`` and ``dropped`` the frames that a constant rate adds and leaves out."""
 
     output: Path | None  # None: standard output
     frames_in: int
@@ -86,6 +102,8 @@ class Report:
     height: int
     seconds: float
     stages: Mapping[str, float]  # seconds that each stage was busy
+    repeated: int = 0
+    dropped: int = 0
     skipped_packets: int = 0
     concealed_frames: int = 0
     damaged: bool = False  # whether anything of the input, the other streams included, was damaged

@@ -290,17 +290,6 @@ def test_a_real_phone_clip_keeps_its_rotation_and_says_what_is_lost(tmp_path: Pa
         assert frame.color_trc == 18
 
 
-def test_transparency_and_fields_are_named(tmp_path: Path) -> None:
-    alpha = make_clip(tmp_path / "alpha.mkv", codec="ffv1", pix_fmt="bgra", size=(48, 32), frames=2)
-    heard = Listener()
-    upscale(options(alpha, tmp_path / "out.mkv"), heard)
-    assert heard.notices == ["transparency is left out: the picture is upscaled as it would look without it"]
-    fields = make_clip(tmp_path / "fields.mkv", size=(48, 32), frames=2, options={"x264-params": "tff=1"})
-    heard = Listener()
-    upscale(options(fields, tmp_path / "out2.mkv"), heard)
-    assert heard.notices == [f"{fields} is interlaced and is upscaled as it is: deinterlace it first to avoid combs"]
-
-
 def test_a_stream_without_a_decoder_is_named_and_left_out(tmp_path: Path) -> None:
     heard = Listener()
     chosen = options(

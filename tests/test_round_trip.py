@@ -58,7 +58,7 @@ def frame(layout: PlaneLayout, index: int) -> av.VideoFrame:
 def errors(clip: Path, result: Path, frames: int | None = None) -> int:
     """The largest difference of any sample of the first ``frames`` frames, in codes."""
     before, after = read_video(clip)[:frames], read_video(result)
-    assert [time for time, _ in before] == [time for time, _ in after] and before
+    assert len(before) == len(after) > 0
     return max(
         int(np.abs(a.astype(int) - b.astype(int)).max())
         for (_, ours), (_, theirs) in zip(before, after, strict=True)

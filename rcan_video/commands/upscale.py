@@ -13,8 +13,11 @@ from rcan_video.errors import InputError
 from rcan_video.options import (
     SCALES,
     STREAM_FORMATS,
+    Deinterlace,
     DeviceOptions,
     EncodeOptions,
+    FpsMode,
+    FrameOptions,
     ModelOptions,
     OnCorrupt,
     Options,
@@ -34,6 +37,22 @@ _DEFAULT = Options(input="", output="")
 
 # Digits and a point alone: Fraction would also take exponents, and compute a power of ten of any size.
 _TIME = re.compile(r"(\d{1,9}:){0,2}(\d{1,9}(\.\d{1,18})?|\.\d{1,18})")
+
+
+_RATE = re.compile(r"\d{1,9}(/0*[1-9]\d{0,8}|\.\d{1,9})?")
+
+
+class _Rate(click.ParamType[Fraction]):
+    """Frames per second, as a number or as a fraction such as 30000/1001."""
+
+    name = "rate"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        if isinstance(value, Fraction):
+            return value
+        if not _RATE.fullmatch(str(value)):
+            self.fail(f"{value!r} is no rate: write frames per second, 25 or 30000/1001", param, ctx)
+        return Fraction(str(value))
 
 
 class _Seconds(click.ParamType[Fraction]):
@@ -89,6 +108,21 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option("--batch", type=click.IntRange(1, 256), help="Frames per batch.  [default: by size and memory]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the network.  [default: all cores]")
+@click.option(
+    "--deinterlace",
+    type=click.Choice(get_args(Deinterlace)),
+    default=_DEFAULT.frames.deinterlace,
+    show_default=True,
+    help="Turn fields into frames: where flagged, all, or none.",
+)
+@click.option(
+    "--fps-mode",
+    type=click.Choice(get_args(FpsMode)),
+    default=_DEFAULT.frames.fps_mode,
+    show_default=True,
+    help="Frames at their own times, or at a constant rate, repeated or dropped where need be.",
+)
+@click.option("--fps", type=_Rate(), metavar="RATE", help="Rate of --fps-mode cfr, as 30000/1001.  [default: input's]")
 @click.option("--codec", metavar="ENCODER", help="Video encoder, by FFmpeg's name.  [default: by container and depth]")
 @click.option("--crf", type=click.FloatRange(0), help="Constant quality of the encoder; lower is better.")
 @click.option("--preset", metavar="NAME", help="Speed preset of the encoder.")
@@ -133,6 +167,9 @@ def command(
     device: str,
     batch: int | None,
     threads: int | None,
+    deinterlace: Deinterlace,
+    fps_mode: FpsMode,
+    fps: Fraction | None,
     codec: str | None,
     crf: float | None,
     preset: str | None,
@@ -164,6 +201,7 @@ def command(
         output=output,
         model=ModelOptions(model, int(scale) if scale else None),
         device=DeviceOptions(device, batch, threads),
+        frames=FrameOptions(deinterlace, fps_mode, fps),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, encoder_options),
         streams=StreamOptions(not no_audio, not no_subs, audio_codec, audio_bitrate, strict),
         format=format,

@@ -13,6 +13,7 @@ from av.video.reformatter import VideoReformatter
 
 from rcan_video.errors import InputError, OutputError, UsageError
 from rcan_video.frames import ColorSpec, ColorTags, HdrMetadata, PlaneLayout, VideoInfo
+from rcan_video.media.alpha import keeps_alpha, usable_formats
 from rcan_video.media.probe import planar_layout
 from rcan_video.options import EncodeOptions
 
@@ -62,6 +63,9 @@ _HDR_ENCODERS: Mapping[str, str] = {"libx265": "x265-params", "libsvtav1": "svta
 # Generic options of every encoder that would undo what was promised about the output.
 _OURS = frozenset({"video_size", "s", "time_base", "pixel_format", "pix_fmt", "framerate", "r"})
 
+# Containers with a codec that keeps alpha, and that codec.
+_ALPHA_CODECS: Mapping[str, str] = {"matroska": "ffv1", "webm": "libvpx-vp9", "mov": "prores_ks", "nut": "rawvideo"}
+
 # Encoders that refuse odd sizes with subsampled chroma.
 _EVEN_ONLY = frozenset({"libx264", "libx265", "libsvtav1"})
 
@@ -69,7 +73,7 @@ _EVEN_ONLY = frozenset({"libx264", "libx265", "libsvtav1"})
 @dataclass(frozen=True, slots=True)
 class VideoTarget:
     """What will be encoded. The network writes ``layout``; the encoder takes ``pix_fmt``, which holds the same
-    samples, perhaps packed. ``width`` and ``height`` in pixels."""
+    samples, perhaps packed. ``width`` and ``height`` in pixels; ``alpha``: transparency reaches the file."""
 
     codec: str
     pix_fmt: str
@@ -79,10 +83,20 @@ class VideoTarget:
     height: int
     options: Mapping[str, str]
     notices: tuple[str, ...] = ()
+    alpha: bool = False
+
+    def lost_alpha(self, container: str) -> str:
+        """What is said where the input's transparency does not reach the output."""
+        advice = "leave --codec and --pix-fmt out" if container in _ALPHA_CODECS else "choose .mkv, .mov or .webm"
+        return f"transparency is left out: {self.codec} as {self.pix_fmt} in {container} keeps none; {advice}"
 
 
 def default_codec(container: str, layout: PlaneLayout, transfer: int) -> str:
-    """8-bit: H.264. More bits or HDR: HEVC. WebM: VP9, or AV1 above 8 bits. NUT and Y4M: uncompressed."""
+    """8-bit: H.264. More bits or HDR: HEVC. WebM: VP9, or AV1 above 8 bits. NUT and Y4M: uncompressed. With alpha: what
+    keeps it, where the container has such a codec."""
+    if layout.alpha and container in _ALPHA_CODECS:
+        plain = layout == PlaneLayout("yuv", 8, 1, 1, alpha=True)
+        return "libvpx-vp9" if plain and container == "matroska" else _ALPHA_CODECS[container]
     deep = layout.depth > 8 or transfer in (PQ, HLG)
     if container in ("nut", "yuv4mpegpipe"):
         return "rawvideo"
@@ -117,12 +131,14 @@ def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptio
     name = codec.name  # "h264" finds libx264
     if codec.type != "video":
         raise OutputError(f"{name} is no video encoder: try libx264, libx265, libsvtav1, libvpx-vp9 or ffv1")
-    formats = [f.name for f in codec.video_formats or ()]
-    pix_fmt = _pix_fmt(name, formats, info.layout, options.pix_fmt)
+    formats = usable_formats(name, [f.name for f in codec.video_formats or ()])
+    keeps = keeps_alpha(name, container)
+    wanted = replace(info.layout, alpha=info.layout.alpha and keeps)
+    pix_fmt = _pix_fmt(name, formats, wanted, options.pix_fmt)
     layout = planar_layout(pix_fmt)
     notices = []
-    if options.pix_fmt is None and layout != info.layout:
-        notices.append(f"{name} cannot store {info.layout.pix_fmt}: the output is {layout.pix_fmt}")
+    if options.pix_fmt is None and replace(layout, alpha=wanted.alpha) != wanted:
+        notices.append(f"{name} cannot store {wanted.pix_fmt}: the output is {layout.pix_fmt}")
     if name in _EVEN_ONLY:
         even = (width - width % (1 << layout.sub_w), height - height % (1 << layout.sub_h))
         if even != (width, height):
@@ -134,6 +150,9 @@ def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptio
             "use --codec libx264 or ffv1"
         )
     color = _color(info, layout, pix_fmt)
+    settings = _encoder_options(name, options, color.tags, info.hdr)
+    if name == "libvpx" and layout.alpha:
+        settings.setdefault("auto-alt-ref", "0")  # with alpha it does not open otherwise
     return VideoTarget(
         codec=name,
         pix_fmt=pix_fmt,
@@ -141,8 +160,9 @@ def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptio
         color=color,
         width=width,
         height=height,
-        options=_encoder_options(name, options, color.tags, info.hdr),
+        options=settings,
         notices=tuple(notices),
+        alpha=layout.alpha and keeps,
     )
 
 
@@ -166,6 +186,8 @@ def _pix_fmt(codec: str, formats: list[str], layout: PlaneLayout, wanted: str | 
         return layout.pix_fmt
     # The full-range twins (yuvj) are the same formats by an old name; the range travels in the tags.
     usable = [f for f in formats if not f.startswith("yuvj")]
+    # Alpha comes before all else, and its place is not left empty where there is none.
+    usable = [f for f in usable if planar_layout(f).alpha == layout.alpha] or usable
     # FFmpeg ranks RGB above YUV for gray; for us gray is luma, and 4:2:0 holds it.
     like = replace(layout, family="yuv", sub_w=1, sub_h=1) if layout.family == "gray" else layout
     best, _ = find_best_pix_fmt_of_list(usable or formats, like.pix_fmt)

@@ -20,10 +20,12 @@ from torch.utils.dlpack import from_dlpack
 
 from rcan_video.errors import InputError
 from rcan_video.frames import Frame, PlaneLayout, VideoInfo
+from rcan_video.media.alpha import AlphaDecoder, alpha_decoder
+from rcan_video.media.deinterlace import Deinterlacer, Stamped
 from rcan_video.media.files import PIPE, open_input, reason, shown
 from rcan_video.media.probe import best_video, describe, nominal_rate, time_base
 from rcan_video.media.timeline import Timeline
-from rcan_video.options import OnCorrupt
+from rcan_video.options import Deinterlace, OnCorrupt
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -47,13 +49,11 @@ _LAG = Fraction(5)
 _JUMP = Fraction(1)
 
 
-_Stamped = tuple["VideoFrame", int, int]  # a decoded frame, its PTS and duration
-
-
 class Source:
     """An input, opened once: ``info`` says what it is, ``frames()`` gives its frames from first to last.
 
-    ``start`` and ``duration`` (seconds, counted from the first frame) choose a part of it. An input that cannot be
+    ``start`` and ``duration`` (seconds, counted from the first frame) choose a part of it; ``deinterlace`` is done
+    before anything is described or cut, so that a part is what it would be in the whole. An input that cannot be
     read twice (a pipe; ``stop`` ends it) hands the packets of its other streams to ``on_packet`` as it meets them.
     Not for two threads at once, but it may be handed from one to another.
 
@@ -72,10 +72,12 @@ class Source:
         *,
         start: Fraction | None = None,
         duration: Fraction | None = None,
+        deinterlace: Deinterlace = "off",
         on_corrupt: OnCorrupt = "skip",
         stop: threading.Event | None = None,
     ) -> None:
         self._path = path
+        self._mode = deinterlace
         self._on_corrupt = on_corrupt
         self._stop = stop
         self._reformatter = VideoReformatter()
@@ -123,7 +125,7 @@ class Source:
             self.decoded += 1
             yield frame
 
-    def _to_the_end(self, frames: Iterator[_Stamped]) -> Iterator[_Stamped]:
+    def _to_the_end(self, frames: Iterator[Stamped]) -> Iterator[Stamped]:
         """``frames``, the last of an MP4 shown as long as the track lasts: what FFmpeg says of its duration is that of
         the packet decoded last, another one where frames are reordered."""
         stream = self._stream
@@ -148,9 +150,17 @@ class Source:
             if packet is not None and packet.pts is not None and packet.pts >= enough:
                 return
 
+    def leave_alpha_out(self) -> None:
+        """Give all frames without their alpha plane: it would be computed for nothing."""
+        self.info = replace(self.info, layout=replace(self.info.layout, alpha=False))
+
+    def first_notices(self) -> list[str]:
+        """What is done to the frames, in sentences."""
+        return self._fields.notices()
+
     def notices(self) -> list[str]:
         """What had to be repaired, in sentences; complete once the frames are used up."""
-        found = []
+        found = self._fields.late_notices(self.decoded)
         if self.skipped:
             of = f" of about {self.info.frames}" if self.info.frames else ""
             found.append(
@@ -160,6 +170,11 @@ class Source:
         if self.concealed:
             found.append(
                 f"{self.concealed} frames of {shown(self._path)} are damaged: they were decoded as far as possible"
+            )
+        if isinstance(self._decoder, AlphaDecoder) and self._decoder.lost:
+            found.append(
+                f"{self._decoder.lost} frames of {shown(self._path)} are transparent, which is left out: "
+                "the first ones have no alpha channel"
             )
         if self._timeline.missing:
             found.append(
@@ -182,6 +197,7 @@ class Source:
             # then loses every frame that comes behind the report.
             self._stream.thread_type = "SLICE"
             self._stream.codec_context.thread_count = _THREADS
+            self._decoder: VideoStream | AlphaDecoder = alpha_decoder(self._stream, _THREADS) or self._stream
         except BaseException:
             self.container.close()
             raise
@@ -189,6 +205,7 @@ class Source:
         self._settled = False
         self._time_base = time_base(self._stream)
         self._timeline = Timeline(self._time_base, nominal_rate(self._stream))
+        self._fields = Deinterlacer(self._mode, self._path, self._stream.codec_context.name)
 
     def _begin(self, start: Fraction, duration: Fraction | None) -> None:
         self._stamped = self._decode()
@@ -206,16 +223,18 @@ class Source:
         if first is None:
             raise InputError(f"{shown(self._path)} ends before --start {float(start):g} seconds")
         self._first = first
+        self._fields.begin()
         self._end = None if duration is None else wanted + ceil(duration / self._time_base)
         if self._end is not None and first[1] >= self._end:
             raise InputError(
                 f"{shown(self._path)} has no frame in the {float(duration or 0):g} s from --start {float(start):g} on: "
                 "choose a longer --duration"
             )
-        info = describe(self.container, self._stream, first[0], first[1], self._path)
+        plain = self._decoder.plain if isinstance(self._decoder, AlphaDecoder) else None
+        info = describe(self.container, self._stream, first[0], first[1], self._path, plain)
         self.info = _limited(info, start, duration)
 
-    def _land(self, wanted: int) -> _Stamped | None:
+    def _land(self, wanted: int) -> Stamped | None:
         """Seek to a keyframe well before ``wanted``; start again from the top on a landing behind it, or where the
         container cannot seek (elementary streams; that it has tried has moved it all the same)."""
         try:
@@ -224,6 +243,8 @@ class Source:
             first = None
         else:
             self._timeline.restart()
+            if isinstance(self._decoder, AlphaDecoder):
+                self._decoder.flush()
             self._stamped = self._decode()
             first = next(self._stamped, None)
         if first is not None and first[1] <= wanted and not self._timeline.missing:
@@ -233,11 +254,14 @@ class Source:
         self._stamped = self._decode()
         return next(self._stamped, None)
 
-    def _decode(self) -> Iterator[_Stamped]:
+    def _decode(self) -> Iterator[Stamped]:
+        return self._fields(self._decoded())
+
+    def _decoded(self) -> Iterator[Stamped]:
         self._read = self._packets()
         for packet in self._read:
             try:
-                frames = self._stream.decode(packet)
+                frames = self._decoder.decode(packet)
             except av.FFmpegError:
                 self._skip(packet.pts if packet is not None else None)
                 continue
@@ -305,7 +329,7 @@ class Source:
             )
         if PlaneLayout.parse(info.pix_fmt) is None:
             frame = self._reformatter.reformat(frame, format=info.layout.pix_fmt)
-        return tuple(from_dlpack(plane) for plane in frame.planes)
+        return tuple(from_dlpack(plane) for plane in frame.planes[: len(info.layout.shapes(1, 1))])
 
 
 def probe(path: str) -> VideoInfo:

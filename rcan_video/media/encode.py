@@ -93,8 +93,10 @@ class Writer:
             self.target = plan_for_this_machine(info, scale, self.container, options)
             self.notices = list(self.target.notices)
             self.losses = [f"{name} metadata of each frame cannot be kept" for name in info.dynamic]
-            if info.alpha:
-                self.losses.append("transparency is left out: the picture is upscaled as it would look without it")
+            if info.alpha and not info.layout.alpha:
+                self.losses.append(f"transparency is left out: this FFmpeg has no decoder for that of {info.codec}")
+            elif info.alpha and not self.target.alpha:
+                self.losses.append(self.target.lost_alpha(self.container))
             if info.hdr is not None and not writes_hdr(self.target.codec):
                 self.losses.append(f"{self.target.codec} writes no static HDR metadata: libx265 and libsvtav1 do")
             # Where times cannot be stored, frames follow each other at the nominal rate.
@@ -167,7 +169,8 @@ class Writer:
         if self._counts and self._uneven:
             found.append(
                 f"{self.container} with {self.target.codec} stores no time for each frame: those of the input are "
-                f"uneven and are lost, all frames come at {float(self._info.rate):.6g} frames/s"
+                f"uneven and are lost, all frames come at {float(self._info.rate):.6g} frames/s; --fps-mode cfr "
+                "keeps pace"
             )
         return found
 

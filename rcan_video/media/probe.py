@@ -6,6 +6,7 @@ import re
 import struct
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -26,6 +27,7 @@ from rcan_video.frames import (
     StreamInfo,
     VideoInfo,
 )
+from rcan_video.media.alpha import has_alpha, hidden_alpha
 from rcan_video.media.files import shown
 
 if TYPE_CHECKING:
@@ -67,36 +69,53 @@ def time_base(stream: VideoStream) -> Fraction:
     return Fraction(stream.time_base) if stream.time_base else 1 / nominal_rate(stream)
 
 
-def planar_layout(pix_fmt: str) -> PlaneLayout:
-    """The planar layout that holds every colour sample of a pixel format exactly; alpha is left out.
+def planar_layout(pix_fmt: str, *, alpha: bool | None = None) -> PlaneLayout:
+    """The planar layout that holds every sample of a pixel format exactly.
+
+    ``alpha`` True adds an alpha plane whatever the format says (gray becomes RGB: there is no planar gray with alpha),
+    False leaves it out; None goes by the format, and leaves the alpha of gray out.
 
     Raises InputError for formats with nothing to hold them (hardware surfaces).
     """
     if layout := PlaneLayout.parse(pix_fmt):
-        return layout
+        return layout if alpha is None else replace(layout, alpha=alpha)
     fmt = av.VideoFormat(pix_fmt, 16, 16)
     color = [c for c in fmt.components if not c.is_alpha]
     if not color:
         raise InputError(f"frames in the pixel format {pix_fmt} cannot be read")
     # xyz12 and the like have no depth of their own among the planar formats; floats are read as 16 bits.
     depth = next((d for d in (8, 9, 10, 12, 14, 16) if d >= max(c.bits for c in color)), 16)
-    if fmt.is_rgb or fmt.has_palette or pix_fmt.startswith("xyz"):
-        return PlaneLayout("rgb", depth)
-    if len(color) == 1:
+    gray = len(color) == 1 and not fmt.has_palette
+    if alpha is None:
+        alpha = len(color) < len(fmt.components) and not gray
+    if fmt.is_rgb or fmt.has_palette or pix_fmt.startswith("xyz") or (gray and alpha):
+        return PlaneLayout("rgb", depth, alpha=alpha)
+    if gray:
         return PlaneLayout("gray", depth)
     chroma = color[1]
-    return PlaneLayout("yuv", depth, (16 // chroma.width).bit_length() - 1, (16 // chroma.height).bit_length() - 1)
+    subsampling = ((16 // chroma.width).bit_length() - 1, (16 // chroma.height).bit_length() - 1)
+    return PlaneLayout("yuv", depth, *subsampling, alpha=alpha)
 
 
-def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame, start: int, path: str) -> VideoInfo:
-    """``VideoInfo`` of an opened input. ``frame`` is the first decoded one: it, not the header, is what will come."""
-    layout = planar_layout(frame.format.name)
-    side = _side_data(frame)
+def describe(
+    container: InputContainer,
+    stream: VideoStream,
+    frame: VideoFrame,
+    start: int,
+    path: str,
+    plain: VideoFrame | None = None,
+) -> VideoInfo:
+    """``VideoInfo`` of an opened input. ``frame`` is the first decoded one: it, not the header, is what will come.
+    ``plain`` is one from the stream's own decoder, where ``frame`` comes from another."""
+    plain = plain or frame
+    alpha = has_alpha(frame)
+    layout = planar_layout(frame.format.name, alpha=alpha)
+    side = _side_data(plain)
     tags = ColorTags(
-        matrix=int(frame.colorspace),
-        primaries=int(frame.color_primaries),
-        transfer=int(frame.color_trc),
-        range=2 if frame.format.name.startswith("yuvj") else int(frame.color_range),
+        matrix=int(plain.colorspace),
+        primaries=int(plain.color_primaries),
+        transfer=int(plain.color_trc),
+        range=2 if plain.format.name.startswith("yuvj") else int(plain.color_range),
         siting=_siting(container, stream.index),
     )
     rate = nominal_rate(stream)
@@ -124,11 +143,11 @@ def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame, 
         hdr=_hdr(side),
         dynamic=_dynamic(side),
         interlaced=bool(frame.interlaced_frame),
-        # VP8 and VP9 carry alpha as a stream of its own, which FFmpeg's decoders for them pass over.
-        alpha=any(c.is_alpha for c in frame.format.components) or stream.metadata.get("alpha_mode") == "1",
+        alpha=alpha or hidden_alpha(stream),
         chapters=_chapters(container),
         tags=dict(container.metadata),
-        stream_tags=dict(stream.metadata),
+        # alpha_mode is no tag, but how Matroska says that there is alpha: the muxer's to write.
+        stream_tags={key: value for key, value in stream.metadata.items() if key.lower() != "alpha_mode"},
     )
 
 

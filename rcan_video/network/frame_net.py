@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from rcan_video.color import PlanesToRgb, RgbToPlanes
 from rcan_video.errors import WeightsError
 from rcan_video.frames import LUMA_WEIGHTS, ColorSpec, PlaneLayout
+from rcan_video.network.alpha import EnlargeAlpha
 
 _KR, _KB = LUMA_WEIGHTS[1]
 _KG = 1 - _KR - _KB
@@ -20,6 +21,8 @@ class FrameNet(nn.Module):
     ``net`` maps (N, colors, H, W) float32, nominally 0..1, to (N, colors, scale H, scale W), not clipped. ``source``
     and ``target`` say how the planes that come and go are stored and coloured; they may differ in every respect.
     ``width`` and ``height`` are those of the source in pixels, the same for every frame.
+
+    Alpha goes past the network (``EnlargeAlpha``); a target that has it where the source has none becomes opaque.
 
     A network of one colour gets the luma of the picture (BT.709, whatever the video's own matrix: the network
     wants lightness, not the video's Y), and the rest of the colours is enlarged by bicubic interpolation beside it.
@@ -46,14 +49,26 @@ class FrameNet(nn.Module):
         self.scale = scale
         self.to_rgb = PlanesToRgb(*source, width, height)
         self.to_planes = RgbToPlanes(*target, scale * width, scale * height)
+        (incoming, _), (outgoing, _) = source, target
+        self.alpha_in, self.alpha_out = incoming.alpha, outgoing.alpha
+        self.enlarge_alpha = EnlargeAlpha(scale, (incoming.depth, outgoing.depth), width, height)
 
     def forward(self, *planes: Tensor) -> tuple[Tensor, ...]:
         """(N, H, W) uint8 or uint16 of the source's layout to (N, scale H, scale W) of the target's, chroma as stored;
         and one tensor more, a bool of shape (1,): whether the network gave NaN or infinity, which rounding hides."""
+        planes, alpha = (planes[:-1], planes[-1:]) if self.alpha_in else (planes, ())
         enlarged = self._enlarge(self.to_rgb(*planes))
         # A sum carries any NaN or infinity on; looking at each sample took forty times as long.
         not_finite = ~torch.isfinite(enlarged.sum()).reshape(1)
-        return (*self.to_planes(enlarged), not_finite)
+        return (*self.to_planes(enlarged), *self._alpha(alpha, enlarged), not_finite)
+
+    def _alpha(self, alpha: tuple[Tensor, ...], enlarged: Tensor) -> tuple[Tensor, ...]:
+        if not self.alpha_out:
+            return ()
+        if not alpha:
+            opaque = torch.full_like(enlarged[:, 0], self.enlarge_alpha.top_code)
+            return (opaque.to(self.enlarge_alpha.dtype),)
+        return (self.enlarge_alpha(alpha[0]),)
 
     def _enlarge(self, rgb: Tensor) -> Tensor:
         enlarged: Tensor
