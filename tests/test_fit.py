@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ from rcan_video import ModelOptions, Options, StreamOptions, probe, upscale
 from rcan_video.errors import OutputError
 from rcan_video.frames import HdrMetadata
 from rcan_video.options import DeviceOptions, EncodeOptions
-from rcan_video.progress import Silent
+from rcan_video.progress import Silent, StreamRow
 
 FRAMES = 6
 ASS = """[Script Info]
@@ -39,6 +40,10 @@ CHAPTERS = [("Opening", 0, 100), ("End", 100, 240)]
 class Listener(Silent):
     def __init__(self) -> None:
         self.notices: list[str] = []
+        self.rows: list[StreamRow] = []
+
+    def streams(self, rows: Sequence[StreamRow]) -> None:
+        self.rows += rows
 
     def notice(self, text: str) -> None:
         self.notices.append(text)
@@ -125,8 +130,9 @@ def test_matroska_to_mp4_converts_what_it_can_and_names_what_it_cannot(tmp_path:
     source, target = rich_clip(tmp_path), tmp_path / "out.mp4"
     heard = Listener()
     report = upscale(options(source, target), heard)
-    assert heard.notices == list(report.notices)
-    assert [n.partition(":")[0] for n in heard.notices] == [
+    assert heard.notices == []
+    assert [row.after for row in heard.rows if row.why] == ["mov_text", "mov_text", "left out"]
+    assert [n.partition(":")[0] for n in report.notices] == [
         "subtitle stream 3 (ssa) is converted to mov_text",
         "subtitle stream 4 (srt) is converted to mov_text",
         "attachment stream 5 (some.ttf) is left out",
@@ -260,9 +266,9 @@ def test_cover_art(tmp_path: Path, suffix: str, kind: str | None, start: Fractio
                     output.mux(packet)
     assert [s.cover for s in probe(str(source)).others] == [True]
     heard = Listener()
-    upscale(options(source, target, model=ModelOptions(scale=2), start=start), heard)
+    report = upscale(options(source, target, model=ModelOptions(scale=2), start=start), heard)
     if kind is None:
-        assert heard.notices == ["video stream 1 (mjpeg) is left out: mov has no place for cover art"]
+        assert report.notices == ("video stream 1 (mjpeg) is left out: mov has no place for cover art",)
         return
     with av.open(str(target)) as file:
         assert file.streams.best("video") is file.streams[0]
@@ -299,8 +305,9 @@ def test_a_stream_without_a_decoder_is_named_and_left_out(tmp_path: Path) -> Non
         device=DeviceOptions("cpu"),
         encode=EncodeOptions(preset="ultrafast"),
     )
-    upscale(chosen, heard)
-    assert heard.notices == ["subtitle stream 2 (unknown) is left out: matroska does not take it"]
+    report = upscale(chosen, heard)
+    assert report.notices == ("subtitle stream 2 (unknown) is left out: matroska does not take it",)
+    assert heard.rows[2] == ("subtitle 2", "unknown", "left out", "matroska does not take it")
 
 
 def test_side_data_that_pyav_does_not_know(tmp_path: Path) -> None:

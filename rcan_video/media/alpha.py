@@ -34,9 +34,10 @@ _OPENED = {"libvpx-vp9": frozenset({"yuva420p"})}
 
 
 def usable_formats(codec: str, formats: Sequence[str]) -> list[str]:
-    """Pixel formats that an encoder lists, without those with alpha that it fails on."""
+    """Pixel formats that an encoder lists, without surfaces of hardware and those with alpha that it fails on."""
     opened = _OPENED.get(codec, formats)
-    return [name for name in formats if name in opened or not _lists_alpha(name)]
+    stored = [name for name in formats if av.VideoFormat(name, 16, 16).components]
+    return [name for name in stored if name in opened or not _lists_alpha(name)]
 
 
 def _lists_alpha(pix_fmt: str) -> bool:
