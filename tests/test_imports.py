@@ -15,17 +15,17 @@ LAYERS = (
     ("version", "errors", "options", "frames"),
     ("color", "network", "metrics"),
     ("media", "engine", "report", "progress"),
-    ("pipeline",),
+    ("pipeline", "train"),
     ("job",),
     ("commands",),
 )
 # Neighbours in a layer that must not know each other.
-STRANGERS = (("media", "engine"), ("progress", "report"))
+STRANGERS = (("media", "engine"), ("progress", "report"), ("pipeline", "train"))
 
 HOMES = {
     "av": ("media",),
     "click": ("commands",),
-    "cv2": ("report",),
+    "cv2": ("report", "train"),
     "rich": ("progress", "commands"),
     "safetensors": ("network.checkpoint",),
 }

@@ -1,0 +1,63 @@
+"""From the user's files to what the loop takes: pools of pairs to train on, and pairs to validate on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rcan_video.errors import InputError
+from rcan_video.metrics import Pixels
+from rcan_video.options import TrainOptions
+from rcan_video.train.data import Pair, Patches, Pool
+from rcan_video.train.store import Footage, default_cache, find, load
+from rcan_video.train.validate import Validation
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """``digest`` names the content that is trained on, whatever its files are called; ``description`` is for people."""
+
+    patches: Patches
+    validation: Validation
+    digest: str
+    description: str
+
+
+def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
+    """Decode, reduce and degrade whatever is not yet in the cache.
+
+    Raises InputError where there is nothing large enough, OutputError where the cache cannot be written.
+    """
+    cache = Path(options.cache) if options.cache else default_cache()
+    least = options.patch * options.scale
+    footage = _large_enough(load(find(options.data), cache, say), least)
+    if not footage:
+        raise InputError(
+            f"{', '.join(options.data)}: nothing is as large as a patch, {least} pixels each way; "
+            "give larger pictures or a smaller --patch"
+        )
+    say("reducing")
+    pools = [Pool([Pair(f.reduced(options.scale), f.frames) for f in footage])]
+    validation = {}
+    if options.valid is not None:
+        held_out = list(load(find([options.valid]), cache, say))
+        validation["psnr_y"] = [_first(f, options.scale) for f in held_out]
+    pixels = sum(f.frames.shape[0] * f.frames.shape[1] * f.frames.shape[2] for f in footage)
+    return Prepared(
+        patches=Patches(pools, options.scale, options.patch, options.seed),
+        validation=Validation(validation, options.scale),
+        digest=hashlib.sha256("".join(sorted(f.key for f in footage)).encode()).hexdigest(),
+        description=f"{len(footage)} files, {pixels / 1e6:.0f} megapixels",
+    )
+
+
+def _large_enough(footage: Sequence[Footage] | object, least: int) -> list[Footage]:
+    return [f for f in footage if min(f.frames.shape[1:3]) >= least]  # type: ignore[attr-defined]
+
+
+def _first(footage: Footage, scale: int) -> Pair:
+    """A picture, or the first frame of a video."""
+    lr: Pixels = footage.reduced(scale)[:1]
+    return Pair(lr, footage.frames[:1])
