@@ -123,7 +123,7 @@ class TrainOptions:
     init: str | None = None
     degradation: Degradation = "bicubic"
     clean: float = 0.3
-    sequences: int = 1000
+    sequences: int = 2000
     iterations: int = 30_000
     batch: int = 16
     patch: int = 48

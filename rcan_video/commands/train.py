@@ -39,9 +39,7 @@ def _default(name: str) -> dict[str, Any]:
 @click.option("--unshuffle", is_flag=True, help="Compute at half the input's size, behind a pixel unshuffle.")
 @click.option("--tail", type=click.Choice(["short", "standard"]), help="Upscaler.  [default: short, or as in --init]")
 @click.option("--factors/--no-factors", **_default("factors"), help="Train each kernel as K + A*K*B.")
-@click.option(
-    "--init", metavar="NAME|PATH", help="Checkpoint to start from; of another scale, its tail is fitted anew."
-)
+@click.option("--init", metavar="NAME|PATH", help="Checkpoint to start from, of any scale.")
 @click.option(
     "--degradation",
     type=click.Choice(["bicubic", "video"]),
@@ -49,9 +47,7 @@ def _default(name: str) -> dict[str, Any]:
     help="What makes the small pictures: reduction alone, or blur, noise and real encoders as well.",
 )
 @click.option("--clean", type=click.FloatRange(0, 1), **_default("clean"), help="Of video: share of patches without.")
-@click.option(
-    "--sequences", type=click.IntRange(1), **_default("sequences"), help="Of video: compressed clips to make."
-)
+@click.option("--sequences", type=click.IntRange(1), **_default("sequences"), help="Of video: clips to compress.")
 @click.option("-n", "--iterations", type=click.IntRange(1), **_default("iterations"), help="How long to train.")
 @click.option("--batch", type=click.IntRange(1), **_default("batch"), help="Patches per iteration.")
 @click.option("--patch", type=click.IntRange(8), **_default("patch"), help="Their size, in small pixels.")

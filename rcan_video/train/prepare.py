@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rcan_video.errors import InputError
+from rcan_video.errors import InputError, UsageError
 from rcan_video.metrics import Pixels
 from rcan_video.options import TrainOptions
 from rcan_video.train.data import Pair, Patches, Pool
 from rcan_video.train.store import Footage, default_cache, find, load
 from rcan_video.train.validate import Validation
+from rcan_video.train.video import SIDE, compressed_examples, compressed_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +33,30 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
     """
     cache = Path(options.cache) if options.cache else default_cache()
     least = options.patch * options.scale
-    footage = _large_enough(load(find(options.data), cache, say), least)
+    footage = [f for f in load(find(options.data), cache, say) if min(f.frames.shape[1:3]) >= least]
     if not footage:
         raise InputError(
             f"{', '.join(options.data)}: nothing is as large as a patch, {least} pixels each way; "
             "give larger pictures or a smaller --patch"
         )
-    say("reducing")
-    pools = [Pool([Pair(f.reduced(options.scale), f.frames) for f in footage])]
-    validation = {}
+    clean = []
+    for number, f in enumerate(footage, 1):
+        say(f"reducing {number}/{len(footage)}: {f.path.name}")
+        clean.append(Pair(f.reduced(options.scale), f.frames))
+    pools = [Pool(clean)]
+    if options.degradation == "video":
+        if options.patch > SIDE[options.scale]:
+            raise UsageError(
+                f"--patch {options.patch} is larger than the compressed clips, {SIDE[options.scale]} pixels"
+            )
+        made = compressed_pairs(footage, options.scale, options.sequences, options.seed, cache, say)
+        pools = [Pool(clean, options.clean), Pool(made, 1 - options.clean)]
+    validation: dict[str, Sequence[Pair]] = {}
     if options.valid is not None:
         held_out = list(load(find([options.valid]), cache, say))
         validation["psnr_y"] = [_first(f, options.scale) for f in held_out]
+        if options.degradation == "video":
+            validation["psnr_y_video"] = compressed_examples(held_out, options.scale)
     pixels = sum(f.frames.shape[0] * f.frames.shape[1] * f.frames.shape[2] for f in footage)
     return Prepared(
         patches=Patches(pools, options.scale, options.patch, options.seed),
@@ -51,10 +64,6 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
         digest=hashlib.sha256("".join(sorted(f.key for f in footage)).encode()).hexdigest(),
         description=f"{len(footage)} files, {pixels / 1e6:.0f} megapixels",
     )
-
-
-def _large_enough(footage: Sequence[Footage] | object, least: int) -> list[Footage]:
-    return [f for f in footage if min(f.frames.shape[1:3]) >= least]  # type: ignore[attr-defined]
 
 
 def _first(footage: Footage, scale: int) -> Pair:

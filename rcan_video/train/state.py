@@ -1,6 +1,6 @@
 """What a training leaves in its folder: the state from which it goes on exactly, and the log of what it did.
 
-    state.pt            kernels and factors, optimiser, average, loss scale, step: replaced as a whole, at most a minute old
+    state.pt            kernels and factors, optimiser, average, loss scale, step; replaced as a whole
     log.csv             one row every ``log_every`` iterations
     latest.safetensors  the network as it would be shipped now, at each validation
     curve.png           loss and PSNR over the iterations

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,8 +55,8 @@ class Footage:
         """The frames made smaller by bicubic reduction, (T, H // scale, W // scale, 3), memory-mapped."""
         path = self.folder / f"bicubic-x{scale}.npy"
         if not path.exists():
-            _keep(path, lambda part: np.save(part, np.stack([reduce(frame, scale) for frame in self.frames])))
-        return _mapped(path)
+            keep(path, np.stack([reduce(frame, scale) for frame in self.frames]))
+        return mapped(path)
 
 
 def default_cache() -> Path:
@@ -98,8 +98,9 @@ def load(paths: Sequence[Path], cache: Path, say: Said) -> Iterator[Footage]:
         folder = cache / key
         stored = folder / "hr.npy"
         if not stored.exists():
-            _keep(stored, lambda part, path=path: _decode(path, part))  # type: ignore[misc]
-        yield Footage(path, key, _mapped(stored), folder)
+            with _whole(stored) as part:
+                _decode(path, part)
+        yield Footage(path, key, mapped(stored), folder)
 
 
 def read_picture(path: Path) -> Pixels:
@@ -165,25 +166,32 @@ def _digest(path: Path) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _mapped(path: Path) -> Pixels:
+def mapped(path: Path) -> Pixels:
+    """A file that ``keep`` wrote, memory-mapped. Raises InputError where it is damaged."""
     try:
-        mapped: Pixels = np.load(path, mmap_mode="r")
+        found: Pixels = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: is damaged ({error}); delete its folder, it is made anew") from error
-    return mapped
+    return found
 
 
-def _keep(path: Path, write: Callable[[Path], None]) -> None:
-    """Give a file its name when ``write`` has made it whole. Raises OutputError."""
-    part = path.with_name(f".{path.stem}.{os.getpid()}.npy")
+def keep(path: Path, pixels: Pixels) -> None:
+    """Write an array; the file appears whole. Raises OutputError."""
+    with _whole(path) as part:
+        np.save(part, pixels)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A name to write under; what is there in the end gets the name ``path``. Raises OutputError."""
+    part = path.with_name(f".{path.stem}.{os.getpid()}.npy")  # numpy adds its suffix to names without
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
+        yield part
         part.replace(path)
     except OSError as error:
-        free = shutil.disk_usage(path.anchor or ".").free // 2**20
         raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}), {free} MiB are free; choose another --cache"
+            f"{path}: cannot be written ({error.strerror or error}); free space there, or choose another --cache"
         ) from error
     finally:
         part.unlink(missing_ok=True)

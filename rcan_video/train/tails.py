@@ -1,4 +1,4 @@
-"""The short tail: one convolution to all sub-pixels at once and one pixel shuffle; and how the official layout holds it.
+"""The short tail, one convolution to all sub-pixels at once and a pixel shuffle, and how the official layout holds it.
 
 The official tail of an RCAN spends most of a small network's work: 36 features² multiply-adds a pixel for x2, 180
 features² for x4. A short one, as in ESPCN and its followers, costs 27 scale² features. It is stored as the first
