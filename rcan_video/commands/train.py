@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -128,7 +129,8 @@ class Plain(Silent):
         self._say(text)
 
     def _say(self, text: str) -> None:
-        click.echo(f"rcan-video-train: {text}", err=True)
+        with contextlib.suppress(OSError, ValueError):  # a training of hours does not end because its log is full
+            click.echo(f"rcan-video-train: {text}", err=True)
 
 
 class Bar(Silent):

@@ -33,7 +33,9 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
     """
     cache = Path(options.cache) if options.cache else default_cache()
     least = options.patch * options.scale
-    footage = [f for f in load(find(options.data), cache, say) if min(f.frames.shape[1:3]) >= least]
+    found = load(find(options.data), cache, say)
+    # By content: whatever the files are called and wherever they lie, the same patches are drawn.
+    footage = sorted((f for f in found if min(f.frames.shape[1:3]) >= least), key=lambda f: f.key)
     if not footage:
         raise InputError(
             f"{', '.join(options.data)}: nothing is as large as a patch, {least} pixels each way; "
@@ -53,15 +55,17 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
         pools = [Pool(clean, options.clean), Pool(made, 1 - options.clean)]
     validation: dict[str, Sequence[Pair]] = {}
     if options.valid is not None:
-        held_out = list(load(find([options.valid]), cache, say))
+        held_out = [f for f in load(find([options.valid]), cache, say) if min(f.frames.shape[1:3]) >= least]
+        if not held_out:
+            raise InputError(f"{options.valid}: nothing is as large as a patch, {least} pixels each way; give others")
         validation["psnr_y"] = [_first(f, options.scale) for f in held_out]
         if options.degradation == "video":
             validation["psnr_y_video"] = compressed_examples(held_out, options.scale)
     pixels = sum(f.frames.shape[0] * f.frames.shape[1] * f.frames.shape[2] for f in footage)
     return Prepared(
         patches=Patches(pools, options.scale, options.patch, options.seed),
-        validation=Validation(validation, options.scale),
-        digest=hashlib.sha256("".join(sorted(f.key for f in footage)).encode()).hexdigest(),
+        validation=Validation(validation),
+        digest=hashlib.sha256("".join(f.key for f in footage).encode()).hexdigest(),
         description=f"{len(footage)} files, {pixels / 1e6:.0f} megapixels",
     )
 

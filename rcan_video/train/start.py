@@ -9,7 +9,7 @@ of another.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rcan_video.errors import UsageError
 from rcan_video.network.rcan import RCAB, RCAN, RCANConfig, ResidualGroup
-from rcan_video.options import TrainOptions
+from rcan_video.options import Tail, TrainOptions
 from rcan_video.train.data import Patches
 from rcan_video.train.tails import is_short, short_form, shortened, standard_form
 
@@ -28,25 +28,38 @@ _FIT_STEPS = range(2**31, 2**31 + 32)  # batches for the tail's fit, far from th
 _RIDGE = 1e-5  # of the mean power of the features: keeps the fit small where they say the same thing twice
 
 
-def starting_point(options: TrainOptions, init: RCAN | None, patches: Patches) -> RCAN:
-    """The network as training begins, with a short tail if that is asked for. Not yet factorised.
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What is trained: ``tail`` "short" takes the place of the tail that ``config`` stands for."""
 
-    ``init`` is the checkpoint to start from; None makes a new network by ``options.seed``. Raises UsageError where
-    the options contradict it or each other.
+    config: RCANConfig
+    tail: Tail
+
+
+def structure(options: TrainOptions, init: RCAN | None) -> Structure:
+    """What the options ask for, and where they do not say what ``init`` has, the checkpoint to start from.
+
+    Raises UsageError where they contradict it or each other.
     """
     config = _config(options, init)
     tail = options.tail or ("short" if init is None or short_form(init) is not None else "standard")
     if tail == "short":
         _check_short(config)
+    return Structure(config, tail)
+
+
+def starting_point(shape: Structure, init: RCAN | None, patches: Patches, options: TrainOptions) -> RCAN:
+    """The network as training begins, its tail short if so asked; a new one where ``init`` is None. Float32, on the
+    CPU, not yet factorised."""
     torch.manual_seed(options.seed)
-    net = RCAN(config)
+    net = RCAN(shape.config)
     if init is None:
         _set_body(net)
     else:
         net.load_state_dict({k: v for k, v in init.state_dict().items() if not k.startswith("tail.")}, strict=False)
-    if init is not None and init.config.upscale == config.upscale and _take_tail(net, init, tail):
-        return net
-    _fit_tail(net, patches, options.batch, short=tail == "short")
+        if init.config.upscale == shape.config.upscale and _take_tail(net, init, shape.tail):
+            return net
+    _fit_tail(net, patches, options.batch, shape.tail)
     return net
 
 
@@ -102,7 +115,7 @@ def _randomise(conv: nn.Module, gain: float) -> None:
     nn.init.zeros_(conv.bias)
 
 
-def _take_tail(net: RCAN, init: RCAN, tail: str) -> bool:
+def _take_tail(net: RCAN, init: RCAN, tail: Tail) -> bool:
     """Copy the checkpoint's tail; False where it is longer than the short one that is asked for."""
     if tail == "standard":
         net.tail.load_state_dict(init.tail.state_dict())
@@ -118,16 +131,16 @@ def _set_short(net: RCAN, weight: Tensor, bias: Tensor) -> None:
 
 
 @torch.no_grad()
-def _fit_tail(net: RCAN, patches: Patches, batch: int, *, short: bool) -> None:
+def _fit_tail(net: RCAN, patches: Patches, batch: int, tail: Tail) -> None:
+    if net.config.activation != "relu":  # its tail is not linear: it keeps the random values of torch
+        return
     weight, bias = _least_squares(net, patches, batch)
-    if short:
+    if tail == "short":
         _set_short(net, weight, bias)
         return
     try:
         fitted = standard_form(weight, bias, net.config)
-    except ValueError:  # too few features to hold it: the tail keeps the random values of torch
-        return
-    if net.config.activation != "relu":
+    except ValueError:  # too few features to hold it
         return
     # Zeros would keep the rest of the tail out of training: neither side of a product of zeros has a gradient.
     for name, tensor in net.tail.state_dict().items():

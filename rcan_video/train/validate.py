@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
 
 from rcan_video.metrics import Pixels, psnr_y
-from rcan_video.network.rcan import RCANConfig
+from rcan_video.network.rcan import RCAN
 from rcan_video.train.data import Pair
 from rcan_video.train.start import to_range
 
@@ -16,29 +15,29 @@ from rcan_video.train.start import to_range
 class Validation:
     """Pictures and their reduced forms, by kind ("psnr_y", "psnr_y_video"); the mean of each is reported."""
 
-    def __init__(self, sets: dict[str, Sequence[Pair]], scale: int) -> None:
+    def __init__(self, sets: Mapping[str, Sequence[Pair]]) -> None:
         self.sets = sets
-        self.scale = scale
 
-    def scores(self, net: nn.Module, config: RCANConfig, device: torch.device) -> dict[str, float]:
+    def scores(self, net: RCAN) -> dict[str, float]:
         """Mean PSNR-Y in dB of each kind: output clipped and rounded to 8 bits, a border of the scale cut off."""
         return {
             kind: sum(found) / len(found)
             for kind, pairs in self.sets.items()
-            if (found := [self._score(net, config, device, pair) for pair in pairs])
+            if (found := [_score(net, pair) for pair in pairs])
         }
 
-    def _score(self, net: nn.Module, config: RCANConfig, device: torch.device, pair: Pair) -> float:
-        decibels = []
-        for lr, hr in zip(pair.lr, pair.hr, strict=True):
-            height, width = (size * self.scale for size in lr.shape[:2])
-            decibels.append(psnr_y(hr[:height, :width], enlarged(net, config, lr, device), self.scale))
-        return sum(decibels) / len(decibels)
+
+def _score(net: RCAN, pair: Pair) -> float:
+    scale, decibels = net.config.scale, []
+    for lr, hr in zip(pair.lr, pair.hr, strict=True):
+        height, width = (size * scale for size in lr.shape[:2])
+        decibels.append(psnr_y(hr[:height, :width], enlarged(net, lr), scale))
+    return sum(decibels) / len(decibels)
 
 
 @torch.inference_mode()
-def enlarged(net: nn.Module, config: RCANConfig, picture: Pixels, device: torch.device) -> Pixels:
+def enlarged(net: RCAN, picture: Pixels) -> Pixels:
     """An 8-bit picture (h, w, 3) through the network, clipped and rounded: (h * scale, w * scale, 3)."""
-    x = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].to(device)
-    y = net(to_range(x, config)) * (255 / config.rgb_range)
+    x = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].to(next(net.parameters()).device)
+    y = net(to_range(x, net.config)) * (255 / net.config.rgb_range)
     return y[0].round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()  # type: ignore[no-any-return]
