@@ -112,3 +112,56 @@ class Report:
     @property
     def fps(self) -> float:
         return self.frames_out / self.seconds if self.seconds else 0.0
+
+
+Degradation = Literal["bicubic", "video"]
+Tail = Literal["short", "standard"]
+TrainPrecision = Literal["auto", "single", "half"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """One training. ``data`` are pictures, videos and folders of them; ``output`` is the checkpoint.
+
+    The structure (``groups``, ``blocks``, ``features``, ``reduction``) and ``tail`` are None for "as in ``init``", a
+    checkpoint to start from, or else as in the bundled fast networks. ``patch`` is in pixels of the small picture,
+    ``batch`` in patches of all processes together. The learning rate rises for ``warmup`` iterations, stays, and falls
+    on a cosine over the last ``decay`` (a share) of all. ``fourier`` weighs the L1 distance of the spectra in the loss.
+    With the degradation "video", ``clean`` is the share of patches that is reduced alone, and ``sequences`` the number
+    of short compressed clips. ``factors`` trains kernels as sums of themselves and a product of factors.
+    Intervals: ``log_every`` and ``validate_every`` in iterations, ``save_every`` in seconds. ``state`` None is a folder
+    beside the output, ``cache`` None one in the user's cache folder.
+    """
+
+    data: tuple[str, ...]
+    output: str
+    scale: int = 2
+    groups: int | None = None
+    blocks: int | None = None
+    features: int | None = None
+    reduction: int | None = None
+    unshuffle: bool = False
+    tail: Tail | None = None
+    factors: bool = True
+    init: str | None = None
+    degradation: Degradation = "bicubic"
+    clean: float = 0.3
+    sequences: int = 2000
+    iterations: int = 30_000
+    batch: int = 16
+    patch: int = 48
+    learning_rate: float = 1e-3
+    warmup: int = 300
+    decay: float = 0.4
+    fourier: float = 0.05
+    seed: int = 1
+    valid: str | None = None
+    device: str = "auto"
+    threads: int | None = None
+    precision: TrainPrecision = "auto"
+    state: str | None = None
+    cache: str | None = None
+    log_every: int = 100
+    validate_every: int = 1000
+    save_every: float = 60.0
+    overwrite: bool = False

@@ -15,17 +15,23 @@ LAYERS = (
     ("version", "errors", "options", "frames"),
     ("color", "network", "metrics"),
     ("media", "engine", "report", "progress"),
-    ("pipeline", "briefing"),
+    ("pipeline", "briefing", "train"),
     ("job",),
     ("commands",),
 )
 # Neighbours in a layer that must not know each other.
-STRANGERS = (("media", "engine"), ("progress", "report"), ("pipeline", "briefing"))
+STRANGERS = (
+    ("media", "engine"),
+    ("progress", "report"),
+    ("pipeline", "briefing"),
+    ("pipeline", "train"),
+    ("briefing", "train"),
+)
 
 HOMES = {
     "av": ("media",),
     "click": ("commands",),
-    "cv2": ("report",),
+    "cv2": ("report", "train"),
     "rich": ("progress", "commands"),
     "safetensors": ("network.checkpoint",),
 }

@@ -1,0 +1,123 @@
+"""What a training says and leaves behind while it runs: log, curve, validation, the state to resume from, the result.
+
+Kept by the first process alone, apart from the loop: nothing here changes what is trained.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from rcan_video.errors import OutputError
+from rcan_video.network import checkpoint
+from rcan_video.network.rcan import RCAN
+from rcan_video.options import TrainOptions
+from rcan_video.train.curve import draw_curve
+from rcan_video.train.state import Log, StateFolder
+from rcan_video.train.tails import official
+from rcan_video.train.validate import Validation
+from rcan_video.version import __version__
+
+_TOLD = ("batch", "patch", "learning_rate", "decay", "fourier", "seed", "degradation")
+
+
+class Watch(Protocol):
+    """How a training tells people what it is doing."""
+
+    def preparing(self, text: str) -> None: ...
+
+    def start(self, description: str, done: int, total: int) -> None: ...
+
+    def update(self, step: int, loss: float) -> None:
+        """``step`` iterations are done; ``loss`` is the mean L1 distance, in 0..1, over the last of them."""
+
+    def validated(self, step: int, scores: Mapping[str, float]) -> None: ...
+
+    def finish(self, text: str) -> None: ...
+
+
+class Journal:
+    """One training's, in its state folder."""
+
+    def __init__(
+        self, options: TrainOptions, watch: Watch, state: StateFolder, validation: Validation, data: str
+    ) -> None:
+        self._options = options
+        self._watch = watch
+        self._state = state
+        self._validation = validation
+        self._data = data
+        self._saved_at = time.monotonic()
+        self._seconds = 0.0  # of runs before this one
+
+    def saved(self) -> dict[str, Any] | None:
+        """The state to go on from, or None at the beginning. Raises as ``StateFolder.load`` does."""
+        saved = self._state.load()
+        if saved:
+            self._seconds = saved["seconds"]
+        return saved
+
+    def begin(self, average: RCAN, description: str, step: int) -> None:
+        self._log = Log(self._state.folder / "log.csv", step)
+        self._watch.start(f"{description}, on {self._data}", step, self._options.iterations)
+        if step == 0:
+            self._watch.validated(0, self._validation.scores(average))
+        self._began = self._saved_at = time.monotonic()
+
+    def log(self, average: RCAN, step: int, rate: float, loss: float) -> None:
+        """A row of the log, and where it is time for that the scores of ``average``. Raises OutputError."""
+        self._watch.update(step, loss)
+        scores: dict[str, float] = {}
+        if step % self._options.validate_every == 0 or step == self._options.iterations:
+            scores = self._validation.scores(average)
+            self._watch.validated(step, scores)
+            self._write(average, self._state.folder / "latest.safetensors", step, scores)
+        seconds = round(self._elapsed(), 1)
+        self._log.add({"step": step, "seconds": seconds, "learning_rate": rate, "loss": loss, **scores})
+        if step % self._options.validate_every == 0 or step == self._options.iterations:
+            draw_curve(self._log.rows, self._state.folder / "curve.png")
+
+    def save_is_due(self) -> bool:
+        return time.monotonic() - self._saved_at >= self._options.save_every
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Raises OutputError."""
+        self._state.save({**state, "seconds": self._elapsed()})
+        self._saved_at = time.monotonic()
+
+    def finish(self, average: RCAN, step: int) -> None:
+        """Write the result. Raises OutputError."""
+        scores = self._validation.scores(average)
+        self._write(average, Path(self._options.output), step, scores)
+        told = "".join(f", {name} {value:.3f} dB" for name, value in scores.items())
+        self._watch.finish(f"{self._options.output}: {step} iterations{told}")
+
+    def _elapsed(self) -> float:
+        return self._seconds + time.monotonic() - self._began
+
+    def _write(self, average: RCAN, path: Path, step: int, scores: Mapping[str, float]) -> None:
+        story = {
+            "program": f"rcan-video-train {__version__}",
+            "iterations": step,
+            "of": self._options.iterations,
+            **{name: getattr(self._options, name) for name in _TOLD},
+            "validation": {name: round(value, 4) for name, value in scores.items()},
+        }
+        checkpoint.save(official(average), path, {"training": json.dumps(story)})
+
+
+def check_output(output: Path, folder: Path, *, overwrite: bool) -> None:
+    """Before hours of work: can the result be written at the end? Raises OutputError."""
+    parent = output.absolute().parent
+    if output.suffix != ".safetensors":
+        raise OutputError(f"{output}: must be called *.safetensors, which is what is written")
+    if output.is_dir():
+        raise OutputError(f"{output}: is a folder; choose another name")
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise OutputError(f"{output}: its folder does not exist or cannot be written; choose another place")
+    if output.exists() and not overwrite and not (folder / "state.pt").exists():
+        raise OutputError(f"{output}: exists; give --overwrite (-y) to replace it when the training is done")

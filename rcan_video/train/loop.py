@@ -1,0 +1,173 @@
+"""The training itself: everything that decides what comes out, from top to bottom."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from rcan_video.engine.memory import is_oom, keep_freed_memory
+from rcan_video.errors import NotFinite, OutOfMemory, UsageError
+from rcan_video.network.catalog import LoadedModel, load_model
+from rcan_video.options import TrainOptions
+from rcan_video.train.journal import Journal, Watch, check_output
+from rcan_video.train.prepare import Prepared, prepare
+from rcan_video.train.processes import Processes, joined
+from rcan_video.train.reparam import collapsed, factorise
+from rcan_video.train.start import Structure, describe, starting_point, structure, to_range
+from rcan_video.train.state import StateFolder
+
+_BETAS = (0.9, 0.99)
+_LAST_RATE = 1e-6
+_CLIP = 1.0  # of the gradient's norm
+_AVERAGE = 0.999
+
+
+def train(options: TrainOptions, watch: Watch) -> None:
+    """Train as ``options`` say, or go on where the same training was cut off; write ``options.output`` at the end.
+
+    Raises RcanVideoError: usage, input, output, weights, device, memory, or a loss that is no longer finite.
+    """
+    output = Path(options.output)
+    folder = Path(options.state) if options.state else output.with_name(f"{output.name}.train")
+    check_output(output, folder, overwrite=options.overwrite)
+    if options.validate_every % options.log_every:
+        raise UsageError(
+            f"--validate-every {options.validate_every} is no multiple of --log-every {options.log_every}: "
+            "scores are rows of the log"
+        )
+    _set_up_torch(options)
+    init = None if options.init is None else load_model(options.init)
+    shape = structure(options, init.net if init else None)
+    try:
+        with joined(options.device) as processes:
+            if not processes.first:  # the first decodes into the cache, the others find it there
+                processes.wait()
+            prepared = prepare(options, watch.preparing)
+            if not processes.first:
+                _train(options, shape, init, prepared, processes, None)
+                return
+            processes.wait()
+            with StateFolder(folder, _recipe(options, shape, prepared, init)) as state:
+                journal = Journal(options, watch, state, prepared.validation, prepared.description)
+                _train(options, shape, init, prepared, processes, journal)
+    except (RuntimeError, MemoryError) as error:
+        if not is_oom(error):
+            raise
+        raise OutOfMemory(
+            f"memory ran out with --batch {options.batch} and --patch {options.patch}: give less of either"
+        ) from error
+
+
+def _train(
+    options: TrainOptions,
+    shape: Structure,
+    init: LoadedModel | None,
+    prepared: Prepared,
+    processes: Processes,
+    journal: Journal | None,  # the first process has it
+) -> None:
+    device, places, config = processes.device, processes.places(options.batch), shape.config
+    half = options.precision == "half" or (options.precision == "auto" and device.type == "cuda")
+    if half and device.type != "cuda":
+        raise UsageError(f"--precision half is for CUDA, not {device.type}: give --precision single")
+
+    # What trains, kernels with factors; and what is kept, the average over the iterations of its plain kernels.
+    net = starting_point(shape, init.net if init else None, prepared.patches, options)
+    average = copy.deepcopy(net).eval().requires_grad_(False).to(device)
+    if options.factors:
+        factorise(net)
+    net = net.train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = processes.parallel(net)
+    optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], betas=_BETAS, fused=True)
+    scaler = torch.amp.GradScaler(device.type, enabled=half)
+
+    # All that changes from step to step. Batches are drawn from the seed and the step, so there is no state of theirs.
+    step, losses = 0, torch.zeros((), device=device)
+    saved = processes.from_first(journal.saved() if journal else None)
+    if saved:
+        net.load_state_dict(saved["net"])
+        average.load_state_dict(saved["average"])
+        optimizer.load_state_dict(saved["optimizer"])
+        scaler.load_state_dict(saved["scaler"])
+        step, losses = saved["step"], saved["losses"].to(device)
+    if journal:
+        journal.begin(average, describe(average), step)
+
+    while step < options.iterations:
+        rate = learning_rate(step, options)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        small, large = (to_range(x.to(device), config) for x in prepared.patches.batch(step, places))
+        with parametrize.cached():  # each kernel is multiplied out once a step
+            with torch.autocast(device.type, torch.float16, enabled=half):
+                enlarged = model(small)
+            error = (enlarged.float() - large) / config.rgb_range
+            distance = error.abs().mean()
+            loss = distance + options.fourier * spectral(error) if options.fourier else distance
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            _follow(average, net, min(_AVERAGE, (step + 1) / (step + 10)))
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(net.parameters(), _CLIP)
+        scaler.step(optimizer)
+        scaler.update()
+        losses += distance.detach()
+        step += 1
+
+        last = step == options.iterations
+        if step % options.log_every == 0 or last:
+            mean = processes.mean(losses) / ((step - 1) % options.log_every + 1)
+            losses.zero_()
+            if not math.isfinite(mean):
+                raise NotFinite(f"the loss is no longer finite at iteration {step}: give a smaller --lr")
+            if journal:
+                journal.log(average, step, rate, mean)
+        if journal and (last or journal.save_is_due()) and bool(losses.isfinite()):
+            parts = {"net": net, "average": average, "optimizer": optimizer, "scaler": scaler}
+            journal.save({name: part.state_dict() for name, part in parts.items()} | {"step": step, "losses": losses})
+    if journal:
+        journal.finish(average, step)
+
+
+def learning_rate(step: int, options: TrainOptions) -> float:
+    """Linear warm-up, constant, then a cosine to 1e-6 over the last ``decay`` of all iterations."""
+    warm = min(1.0, (step + 1) / max(options.warmup, 1))
+    left = (options.iterations - step) / max(options.decay * options.iterations, 1.0)
+    return max(options.learning_rate * warm * 0.5 * (1 - math.cos(math.pi * min(left, 1.0))), _LAST_RATE)
+
+
+def spectral(error: Tensor) -> Tensor:
+    """L1 of the orthonormal Fourier transform of (N, C, H, W), real and imaginary parts apart: it weighs detail that
+    a plain L1 blurs, as SAFMN and ShuffleMixer train."""
+    return torch.view_as_real(torch.fft.rfft2(error, norm="ortho")).abs().mean()
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, net: nn.Module, weight: float) -> None:
+    """Move the average towards ``net``'s plain kernels. They are averaged and not the factors, because the product of
+    averages is not the average of products."""
+    plain, mine = collapsed(net), dict(average.named_parameters())
+    torch._foreach_lerp_([mine[name] for name in plain], list(plain.values()), 1 - weight)
+
+
+def _set_up_torch(options: TrainOptions) -> None:
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)  # vanishing gradients are a hundred times slower otherwise
+    keep_freed_memory()
+
+
+def _recipe(options: TrainOptions, shape: Structure, prepared: Prepared, init: LoadedModel | None) -> dict[str, object]:
+    """Everything that the result depends on but the number of iterations, which may grow."""
+    names = ("factors", "degradation", "batch", "patch", "learning_rate", "warmup", "decay", "fourier", "seed")
+    recipe = {name: getattr(options, name) for name in (*names, "precision")}
+    if options.degradation == "video":
+        recipe |= {"clean": options.clean, "sequences": options.sequences}
+    content = {"data": prepared.digest, "init": init.sha256 if init else None}
+    return recipe | asdict(shape.config) | {"tail": shape.tail} | content

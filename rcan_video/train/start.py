@@ -1,0 +1,192 @@
+"""The network that training begins with: a new one that is a good linear upscaler, or a checkpoint's, made to fit.
+
+RCAN has no skip from an enlarged input, but its long skip carries the head's features to the tail. So the head of a
+new network passes the colours on by centre taps, its residual branches start near zero, and its tail is fitted to the
+features by least squares: it starts above bicubic. The same fit gives a body that was trained for one scale the tail
+of another.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rcan_video.errors import UsageError
+from rcan_video.network.rcan import RCAB, RCAN, RCANConfig, ResidualGroup
+from rcan_video.options import Tail, TrainOptions
+from rcan_video.train.data import Patches
+from rcan_video.train.tails import is_short, short_form, shortened, standard_form
+
+FAST = RCANConfig(groups=2, blocks=6, features=16, reduction=4, rgb_range=1.0, mean_shift=False)
+"""The structure of a new network where the user asks for no other; samples in 0..1, as most programs take them."""
+
+_FIT_STEPS = range(2**31, 2**31 + 32)  # batches for the tail's fit, far from those that training will see
+_RIDGE = 1e-5  # of the mean power of the features: keeps the fit small where they say the same thing twice
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What is trained: ``tail`` "short" takes the place of the tail that ``config`` stands for."""
+
+    config: RCANConfig
+    tail: Tail
+
+
+def structure(options: TrainOptions, init: RCAN | None) -> Structure:
+    """What the options ask for, and where they do not say what ``init`` has, the checkpoint to start from.
+
+    Raises UsageError where they contradict it or each other.
+    """
+    config = _config(options, init)
+    tail = options.tail or ("short" if init is None or short_form(init) is not None else "standard")
+    if tail == "short":
+        _check_short(config)
+    return Structure(config, tail)
+
+
+def starting_point(shape: Structure, init: RCAN | None, patches: Patches, options: TrainOptions) -> RCAN:
+    """The network as training begins, its tail short if so asked; a new one where ``init`` is None. Float32, on the
+    CPU, not yet factorised."""
+    torch.manual_seed(options.seed)
+    net = RCAN(shape.config)
+    if init is None:
+        _set_body(net)
+    else:
+        net.load_state_dict({k: v for k, v in init.state_dict().items() if not k.startswith("tail.")}, strict=False)
+        if init.config.upscale == shape.config.upscale and _take_tail(net, init, shape.tail):
+            return net
+    _fit_tail(net, patches, options.batch, shape.tail)
+    return net
+
+
+def _config(options: TrainOptions, init: RCAN | None) -> RCANConfig:
+    asked = {name: getattr(options, name) for name in ("groups", "blocks", "features", "reduction")}
+    given = {name: value for name, value in asked.items() if value is not None}
+    base = FAST if init is None else init.config
+    if init is None:
+        base = replace(base, unshuffle=2 if options.unshuffle else 1)
+    else:
+        if options.unshuffle and base.unshuffle == 1:
+            raise UsageError(f"{options.init}: has no pixel-unshuffle head; leave out --unshuffle, or --init")
+        for name, value in given.items():
+            if value != getattr(base, name):
+                raise UsageError(f"{options.init}: has {name} {getattr(base, name)}, not {value}; leave out --{name}")
+    try:
+        return replace(base, **given, upscale=options.scale * base.unshuffle)
+    except ValueError as error:
+        raise UsageError(f"these options make no network: {error}") from error
+
+
+def _check_short(config: RCANConfig) -> None:
+    if config.activation != "relu":
+        raise UsageError("a network with SiLU has activations in its tail; give --tail standard")
+    weight = torch.empty(config.colors * config.upscale**2, config.features, 3, 3)
+    try:
+        standard_form(weight, weight[:, 0, 0, 0], config)
+    except ValueError as error:
+        raise UsageError(f"{error}; give more --features, or --tail standard") from error
+
+
+@torch.no_grad()
+def _set_body(net: RCAN) -> None:
+    """He initialisation (He et al., arXiv 1502.01852), less of it at the end of each residual branch."""
+    for module in net.modules():
+        if isinstance(module, RCAB):
+            _randomise(module.body[0], 1.0)
+            _randomise(module.body[2], 0.2)
+        elif isinstance(module, ResidualGroup):
+            _randomise(module.body[-1], 0.1)
+    _randomise(net.body[-1], 0.02)
+    head = net.head[-1]
+    _randomise(head, 0.5)
+    assert isinstance(head, nn.Conv2d)
+    for channel in range(min(head.in_channels, head.out_channels)):
+        head.weight[channel] = 0.0
+        head.weight[channel, channel, 1, 1] = 1.0
+
+
+def _randomise(conv: nn.Module, gain: float) -> None:
+    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+    nn.init.normal_(conv.weight, std=gain * math.sqrt(2 / (9 * conv.in_channels)))
+    nn.init.zeros_(conv.bias)
+
+
+def _take_tail(net: RCAN, init: RCAN, tail: Tail) -> bool:
+    """Copy the checkpoint's tail; False where it is longer than the short one that is asked for."""
+    if tail == "standard":
+        net.tail.load_state_dict(init.tail.state_dict())
+        return True
+    form = short_form(init)
+    if form is not None:
+        _set_short(net, *form)
+    return form is not None
+
+
+def _set_short(net: RCAN, weight: Tensor, bias: Tensor) -> None:
+    shortened(net).tail[0].load_state_dict({"weight": weight, "bias": bias})
+
+
+@torch.no_grad()
+def _fit_tail(net: RCAN, patches: Patches, batch: int, tail: Tail) -> None:
+    if net.config.activation != "relu":  # its tail is not linear: it keeps the random values of torch
+        return
+    weight, bias = _least_squares(net, patches, batch)
+    if tail == "short":
+        _set_short(net, weight, bias)
+        return
+    try:
+        fitted = standard_form(weight, bias, net.config)
+    except ValueError:  # too few features to hold it
+        return
+    # Zeros would keep the rest of the tail out of training: neither side of a product of zeros has a gradient.
+    for name, tensor in net.tail.state_dict().items():
+        noise = tensor * 0.1 if name.endswith("weight") else torch.zeros_like(tensor)
+        tensor.copy_(torch.where(fitted[name] == 0, noise, fitted[name]))
+
+
+def _least_squares(net: RCAN, patches: Patches, batch: int) -> tuple[Tensor, Tensor]:
+    """Weight (colors * upscale², features, 3, 3) and bias of the convolution that best turns the features into the
+    sub-pixels of the target, by ridge regression (normal equations in float64)."""
+    config = net.config
+    size = 9 * config.features + 1
+    gram = torch.zeros(size, size, dtype=torch.float64)
+    moment = torch.zeros(size, config.colors * config.upscale**2, dtype=torch.float64)
+    for step in _FIT_STEPS:
+        small, large = (to_range(x, config) for x in patches.batch(step, range(batch)))
+        features = net.head(net.sub_mean(small))
+        features = features + net.body(features)
+        target = large
+        if isinstance(net.add_mean, nn.Conv2d):
+            assert net.add_mean.bias is not None
+            target = large - net.add_mean.bias.view(1, -1, 1, 1)
+        seen = F.unfold(
+            features, 3
+        ).double()  # (N, 9 features, positions); the outermost pixels, seen only in part, drop
+        wanted = F.pixel_unshuffle(target, config.upscale)[..., 1:-1, 1:-1].flatten(2).double()
+        seen = torch.cat((seen, torch.ones_like(seen[:, :1])), dim=1)
+        gram += torch.einsum("nap,nbp->ab", seen, seen)
+        moment += torch.einsum("nap,nbp->ab", seen, wanted)
+    gram.diagonal().add_(_RIDGE * gram.diagonal().mean())
+    solution = torch.linalg.solve(gram, moment).T.float()
+    return solution[:, :-1].reshape(-1, config.features, 3, 3), solution[:, -1].clone()
+
+
+def to_range(pixels: Tensor, config: RCANConfig) -> Tensor:
+    """uint8 samples as float32 in the range of the network."""
+    return pixels.float().mul_(config.rgb_range / 255)
+
+
+def describe(net: RCAN) -> str:
+    """For people: the structure, and how many numbers train."""
+    config = net.config
+    tail = "short" if is_short(net) else "standard"
+    weights = sum(parameter.numel() for name, parameter in net.named_parameters() if "_mean." not in name)
+    head = f", unshuffle {config.unshuffle}" if config.unshuffle > 1 else ""
+    return (
+        f"RCAN x{config.scale}: {config.groups} groups of {config.blocks} blocks, {config.features} features, "
+        f"reduction {config.reduction}{head}, {tail} tail, {weights / 1000:.0f} K parameters"
+    )

@@ -1,0 +1,134 @@
+"""What a training leaves in its folder: the state from which it goes on exactly, and the log of what it did.
+
+    state.pt            kernels and factors, optimiser, average, loss scale, step; replaced as a whole
+    log.csv             one row every ``log_every`` iterations
+    latest.safetensors  the network as it would be shipped now, at each validation
+    curve.png           loss and PSNR over the iterations
+
+There is no state of random numbers: the start is drawn from the seed, and each batch from the seed and its step.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from rcan_video.errors import OutputError, UsageError, WeightsError
+
+COLUMNS = ("step", "seconds", "learning_rate", "loss", "psnr_y", "psnr_y_video")
+Row = Mapping[str, float | int | None]
+
+
+class StateFolder:
+    """The folder of one training, held for this process alone while it is open.
+
+    ``recipe`` is everything that the result depends on, by the name of its option. Raises OutputError where the
+    folder cannot be made or another process trains in it.
+    """
+
+    def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.recipe = dict(recipe)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / "lock").open("w")
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be made: {error.strerror}; choose another --state") from error
+        if not _locked(self._lock):
+            raise OutputError(f"{folder}: another process is training here; wait for it, or choose another --state")
+
+    def __enter__(self) -> StateFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    def load(self) -> dict[str, Any] | None:
+        """What ``save`` wrote last, or None for a training that is yet to begin.
+
+        Raises UsageError where that was another training, WeightsError where the file is damaged.
+        """
+        path = self.folder / "state.pt"
+        if not path.exists():
+            return None
+        try:
+            saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            recipe = saved.pop("recipe")
+        except Exception as error:  # bytes that are damaged drive the unpickler into errors of any class
+            raise WeightsError(f"{path}: is damaged; delete it to begin again ({type(error).__name__})") from error
+        for name, value in self.recipe.items():
+            if recipe.get(name) != value:
+                raise UsageError(
+                    f"{self.folder}: holds a training with another {name} ({recipe.get(name)}, not {value}); "
+                    "give the options that it was begun with, or another --state"
+                )
+        return saved
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replace the state. Raises OutputError."""
+        path, part = self.folder / "state.pt", self.folder / "state.pt.part"
+        try:
+            with part.open("wb") as file:
+                torch.save({**state, "recipe": self.recipe}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except (OSError, RuntimeError) as error:  # RuntimeError: torch's zip writer on a full disk
+            raise OutputError(f"{path}: the state cannot be written: {error}") from error
+
+
+class Log:
+    """``log.csv``. Rows after ``step``, which a run that was cut off wrote and its state does not know, are dropped."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        self.rows = [row for row in read_log(path) if (row["step"] or 0) <= step] if step else []
+        part = path.with_suffix(".part")
+        try:
+            with part.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, COLUMNS)
+                writer.writeheader()
+                writer.writerows(self.rows)
+            part.replace(path)
+        except OSError as error:
+            raise OutputError(f"{path}: the log cannot be written: {error.strerror}") from error
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+        try:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, COLUMNS).writerow(row)
+        except OSError as error:
+            raise OutputError(f"{self.path}: the log cannot be written: {error.strerror}") from error
+
+
+def read_log(path: Path) -> list[Row]:
+    """The rows of a log; a line that a crash cut short is left out."""
+    if not path.exists():
+        return []
+    rows: list[Row] = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            try:
+                row = {name: float(line[name]) if line[name] else None for name in COLUMNS}
+            except (KeyError, TypeError, ValueError):
+                continue
+            rows.append({**row, "step": int(row["step"] or 0)})
+    return rows
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows, which has no such lock
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

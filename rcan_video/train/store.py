@@ -1,0 +1,197 @@
+"""Pictures and videos on disk as memory-mapped RGB, decoded once and kept in a cache folder by what they contain.
+
+    <cache>/<sha256 of the file>/hr.npy             (T, H, W, 3) uint8; T is 1 for a picture
+                                 bicubic-x2.npy     the same, reduced
+
+A folder that is there is complete as far as it goes: every file gets its name when it is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rcan_video.errors import InputError, OutputError
+from rcan_video.metrics import Pixels
+from rcan_video.train.degrade import reduce
+
+if TYPE_CHECKING:
+    from rcan_video.media.decode import Source
+
+PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+VIDEOS = frozenset(
+    {".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".y4m"}
+)
+
+RUN = 10
+"""Frames in a row that are kept of a video: as many as one compressed sequence takes."""
+_RUNS = 8  # of each video, evenly spread
+_GUESSED_FRAMES = 2500  # where the container does not tell
+
+Said = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Footage:
+    """A decoded file. ``frames`` is (T, H, W, 3) uint8 RGB; a video's are runs of ``RUN`` consecutive ones."""
+
+    path: Path
+    key: str
+    frames: Pixels
+    folder: Path
+
+    @property
+    def moving(self) -> bool:
+        return len(self.frames) >= RUN
+
+    def reduced(self, scale: int) -> Pixels:
+        """The frames made smaller by bicubic reduction, (T, H // scale, W // scale, 3), memory-mapped."""
+        path = self.folder / f"bicubic-x{scale}.npy"
+        if not path.exists():
+            keep(path, np.stack([reduce(frame, scale) for frame in self.frames]))
+        return mapped(path)
+
+
+def default_cache() -> Path:
+    """``rcan-video/train`` in the user's cache folder (``XDG_CACHE_HOME``)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rcan-video" / "train"
+
+
+def find(places: Sequence[str]) -> list[Path]:
+    """The pictures and videos among ``places``, each a file or a folder that is searched to its depth; sorted.
+
+    Raises InputError for a place that does not exist and where nothing is found.
+    """
+    found: set[Path] = set()
+    for place in map(Path, places):
+        if place.is_dir():
+            inside = (path for path in place.rglob("*") if path.suffix.lower() in PICTURES | VIDEOS)
+            found.update(path for path in inside if path.is_file())
+        elif place.is_file():
+            found.add(place)
+        else:
+            raise InputError(f"{place}: there is no such file or folder; give pictures, videos or folders of them")
+    if not found:
+        raise InputError(f"{', '.join(places)}: holds no picture and no video; give others")
+    return sorted(found)
+
+
+def load(paths: Sequence[Path], cache: Path, say: Said) -> Iterator[Footage]:
+    """Every file, decoded or from the cache; what is there twice comes once.
+
+    Raises InputError for a file that is neither picture nor video, OutputError where the cache cannot be written.
+    """
+    met = set()
+    for number, path in enumerate(paths, 1):
+        say(f"reading {number}/{len(paths)}: {path.name}")
+        key = _digest(path)
+        if key in met:
+            continue
+        met.add(key)
+        folder = cache / key
+        stored = folder / "hr.npy"
+        if not stored.exists():
+            with _whole(stored) as part:
+                _decode(path, part)
+        yield Footage(path, key, mapped(stored), folder)
+
+
+def read_picture(path: Path) -> Pixels:
+    """A picture as (H, W, 3) uint8 RGB. Raises InputError."""
+    import cv2
+
+    try:
+        content = np.frombuffer(path.read_bytes(), np.uint8)  # OpenCV's own reading fails on names outside ASCII
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    picture = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB) if content.size else None
+    if picture is None:
+        raise InputError(f"{path}: is no picture that OpenCV can read; remove it or convert it to PNG")
+    return np.asarray(picture, np.uint8)
+
+
+def _decode(path: Path, part: Path) -> None:
+    if path.suffix.lower() in PICTURES:
+        np.save(part, read_picture(path)[None])
+        return
+    from rcan_video.media.decode import Source
+
+    with Source(str(path)) as source:
+        _decode_runs(source, part)
+
+
+def _decode_runs(source: Source, part: Path) -> None:
+    """Runs of ``RUN`` consecutive frames, evenly spread. They are written as they come: a clip may not fit memory."""
+    from rcan_video.color import PlanesToRgb
+
+    info = source.info
+    to_rgb = PlanesToRgb(info.layout, info.color, info.width, info.height)
+    stride = max(RUN, (info.frames or _GUESSED_FRAMES) // _RUNS)
+    count = 0
+    raw = part.with_suffix(".raw")
+    try:
+        with raw.open("wb") as file:
+            for frame in source.frames():
+                if frame.index % stride < RUN and count < RUN * _RUNS:
+                    rgb = to_rgb(*(plane.unsqueeze(0) for plane in frame.planes))
+                    file.write(to_pixels(rgb).tobytes())
+                    count += 1
+        whole = max(count // RUN * RUN, min(count, 1))  # a run that the end cut short is no run
+        shape = (whole, info.height, info.width, 3)
+        np.save(part, np.memmap(raw, np.uint8, "r", shape=shape))
+    finally:
+        raw.unlink(missing_ok=True)
+
+
+def to_pixels(rgb: object) -> Pixels:
+    """(N, 3, H, W) float in 0..1 as (N, H, W, 3) uint8, clipped and rounded."""
+    import torch
+
+    assert isinstance(rgb, torch.Tensor)
+    return rgb.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def mapped(path: Path) -> Pixels:
+    """A file that ``keep`` wrote, memory-mapped. Raises InputError where it is damaged."""
+    try:
+        found: Pixels = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: is damaged ({error}); delete its folder, it is made anew") from error
+    return found
+
+
+def keep(path: Path, pixels: Pixels) -> None:
+    """Write an array; the file appears whole. Raises OutputError."""
+    with _whole(path) as part:
+        np.save(part, pixels)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A name to write under; what is there in the end gets the name ``path``. Raises OutputError."""
+    part = path.with_name(f".{path.stem}.{os.getpid()}.npy")  # numpy adds its suffix to names without
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}); free space there, or choose another --cache"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
