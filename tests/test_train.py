@@ -4,72 +4,46 @@ refuses."""
 from __future__ import annotations
 
 import csv
+import json
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
+import safetensors.torch
 import torch
+from train_helpers import Watched, small_options, texture, write_textures
 
-from rcan_video.metrics import Pixels
+from rcan_video import errors
+from rcan_video.metrics import bicubic, psnr_y
 from rcan_video.network import checkpoint
-from rcan_video.options import TrainOptions
-from rcan_video.report import write_png
-from rcan_video.train.state import read_log
+from rcan_video.network.catalog import load_model
+from rcan_video.network.fold import FoldedRCAN
+from rcan_video.network.rcan import RCAN, RCANConfig
+from rcan_video.train import journal
+from rcan_video.train.degrade import reduce
+from rcan_video.train.loop import learning_rate, train
+from rcan_video.train.state import COLUMNS, Log, StateFolder, read_log
+from rcan_video.train.validate import enlarged
 
 ROOT = Path(__file__).parents[1]
-SMALL = ["--groups", "1", "--blocks", "1", "--features", "8", "--batch", "4", "--patch", "12", "--threads", "1"]
-
-
-def texture(seed: int, size: int = 72) -> Pixels:
-    """Edges and waves in several directions: something that can be learned."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:size, :size]
-    picture = np.full((size, size, 3), 128.0)
-    for _ in range(4):
-        direction, frequency, colour = rng.uniform(0, np.pi), rng.uniform(0.1, 0.9), rng.uniform(-50, 50, 3)
-        wave = np.sin(frequency * (x * np.cos(direction) + y * np.sin(direction)) + rng.uniform(0, 6))
-        picture += colour * np.sign(wave)[..., None]
-    return picture.clip(0, 255).astype(np.uint8)
+SECONDS = 120.0  # for a process to do what takes it five
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for seed in range(3):
-        write_png(folder / f"{seed}.png", texture(seed))
-    return folder
+    return write_textures(tmp_path / "pictures", 3)
 
 
-def options(pictures: Path, **changes: object) -> TrainOptions:
-    small = {"groups": 1, "blocks": 1, "features": 8, "batch": 4, "patch": 12, "threads": None}
-    files = {"data": (str(pictures),), "output": str(pictures.parent / "out.safetensors")}
-    rest = {"cache": str(pictures.parent / "cache"), "log_every": 1, "validate_every": 5, "device": "cpu"}
-    return TrainOptions(**{**small, **files, **rest, **changes})  # type: ignore[arg-type]
-
-
-class Watched:
-    """A watch that remembers."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.scores: dict[int, float] = {}
-
-    def preparing(self, text: str) -> None: ...
-
-    def start(self, description: str, done: int, total: int) -> None: ...
-
-    def update(self, step: int, loss: float) -> None:
-        self.losses.append(loss)
-
-    def validated(self, step: int, scores: dict[str, float]) -> None:
-        self.scores[step] = scores.get("psnr_y", 0.0)
-
-    def finish(self, text: str) -> None: ...
+def trained(pictures: Path, **changes: Any) -> Watched:
+    watched = Watched()
+    train(small_options(pictures, **changes), watched)
+    return watched
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -77,18 +51,28 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=ROOT, timeout=120)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=ROOT, timeout=SECONDS)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
+    """The log as text, but for the time that it took."""
     with (folder / "log.csv").open(newline="") as file:
         return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
 
 
+def same_weights(one: Path, other: Path) -> bool:
+    first, second = checkpoint.load(one).state_dict(), checkpoint.load(other).state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+# --- it goes on exactly -----------------------------------------------------------------------------------------------
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_is_the_unbroken_run_bit_for_bit(pictures: Path, tmp_path: Path) -> None:
-    line = [pictures, "--valid", pictures, "--cache", tmp_path / "cache", *SMALL, "--iterations", "60"]
-    line += ["--log-every", "3", "--validate-every", "30", "--device", "cpu", "--debug"]
+    line = [pictures, "--valid", pictures, "--cache", tmp_path / "cache", "--iterations", "60", "--device", "cpu"]
+    line += ["--groups", "1", "--blocks", "1", "--features", "8", "--batch", "4", "--patch", "12", "--threads", "1"]
+    line += ["--log-every", "3", "--validate-every", "30"]
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
     done = run(*line, whole, "--save-every", "1000")
     assert done.returncode == 0, done.stderr
@@ -97,7 +81,7 @@ def test_killed_and_resumed_is_the_unbroken_run_bit_for_bit(pictures: Path, tmp_
         command(*line, broken, "--save-every", "0"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     folder = tmp_path / "broken.safetensors.train"
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + SECONDS
     while len(read_log(folder / "log.csv")) < 4 or not (folder / "state.pt").exists():
         assert process.poll() is None and time.monotonic() < limit
         time.sleep(0.002)
@@ -111,5 +95,301 @@ def test_killed_and_resumed_is_the_unbroken_run_bit_for_bit(pictures: Path, tmp_
     assert f"goes on at iteration {step}" in done.stderr
     assert rows(folder) == rows(tmp_path / "whole.safetensors.train")
     assert [row["step"] for row in rows(folder)] == [str(n) for n in range(3, 61, 3)]
-    one, other = checkpoint.load(whole).state_dict(), checkpoint.load(broken).state_dict()
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert same_weights(whole, broken)
+
+
+class Stopped(Exception):
+    pass
+
+
+class StopsAt(Watched):
+    """Ends the training in the middle, after the log has got its row and before the state is saved."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self._step = step
+
+    def update(self, step: int, loss: float) -> None:
+        super().update(step, loss)
+        if step == self._step:
+            raise Stopped
+
+
+def test_resumed_with_the_state_between_rows_of_the_log(pictures: Path) -> None:
+    """What has been summed up for the next row is part of the state; rows that the state does not know are redone."""
+    whole = trained(pictures, log_every=5, output=str(pictures.parent / "whole.safetensors"))
+    options = small_options(pictures, log_every=5, save_every=0.0)
+    with pytest.raises(Stopped):
+        train(options, StopsAt(5))
+    again = Watched()
+    train(options, again)
+    assert again.begun_at == 4
+    assert again.losses == whole.losses
+
+
+def test_a_finished_training_is_not_done_again(pictures: Path) -> None:
+    trained(pictures)
+    again = trained(pictures)
+    assert again.begun_at == 10 and again.losses == []
+
+
+def test_more_iterations_go_on_from_there(pictures: Path) -> None:
+    trained(pictures, decay=0.0)
+    longer = trained(pictures, decay=0.0, iterations=14)
+    assert longer.begun_at == 10 and len(longer.losses) == 4
+
+
+def test_a_state_of_another_training_is_refused(pictures: Path) -> None:
+    trained(pictures)
+    with pytest.raises(errors.UsageError, match=r"another learning_rate \(0.001, not 0.002\)"):
+        trained(pictures, learning_rate=2e-3)
+    (pictures / "3.png").write_bytes((pictures / "0.png").read_bytes())
+    trained(pictures)  # the same content under another name as well: still the same training
+    (pictures / "2.png").unlink()
+    with pytest.raises(errors.UsageError, match="another data"):
+        trained(pictures)
+
+
+def test_a_damaged_state_is_said_to_be(pictures: Path) -> None:
+    trained(pictures)
+    state = pictures.parent / "out.safetensors.train" / "state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(errors.WeightsError, match=r"state\.pt: is damaged; delete it"):
+        trained(pictures)
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
+    with (
+        StateFolder(tmp_path, {}),
+        pytest.raises(errors.OutputError, match="another process is training here"),
+        StateFolder(tmp_path, {}),
+    ):
+        pass
+    with StateFolder(tmp_path, {}):
+        pass
+
+
+def test_a_log_loses_what_the_state_does_not_know(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    log = Log(path, 0)
+    for step in (10, 20, 30):
+        log.add({**dict.fromkeys(COLUMNS), "step": step, "seconds": 1.0, "loss": 0.5})
+    path.write_text(path.read_text() + "40,1.0,")  # a crash
+    assert [row["step"] for row in Log(path, 20).rows] == [10, 20]
+    assert [row["step"] for row in read_log(path)] == [10, 20]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(pictures: Path, tmp_path: Path) -> None:
+    """torchrun: each takes half of every batch, and their gradients are averaged."""
+    line = [str(pictures), "--cache", str(tmp_path / "cache"), "--iterations", "8", "--device", "cpu", "--threads", "1"]
+    line += ["--groups", "1", "--blocks", "1", "--features", "8", "--batch", "4", "--patch", "12"]
+    line += ["--log-every", "1", "--validate-every", "8", "--quiet"]
+    assert run(*line, tmp_path / "one.safetensors").returncode == 0
+    script = tmp_path / "start.py"
+    script.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{command()[2]}\n")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(
+        [*launcher, *line, str(tmp_path / "two.safetensors")], capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = ([float(row["loss"]) for row in rows(tmp_path / f"{n}.safetensors.train")] for n in ("one", "two"))
+    assert len(one) == 8 and two == pytest.approx(one, rel=1e-3)
+
+
+# --- it learns, and what it writes ------------------------------------------------------------------------------------
+
+
+def test_training_lowers_the_loss_and_beats_bicubic(pictures: Path) -> None:
+    watched = trained(pictures, iterations=150, learning_rate=3e-3, validate_every=50, valid=str(pictures))
+    assert sum(watched.losses[-20:]) < 0.9 * sum(watched.losses[:20])
+    plain = [psnr_y(p, bicubic(reduce(p, 2), 2), 2) for p in map(texture, range(3))]
+    assert min(watched.scores[0]["psnr_y"], watched.scores[150]["psnr_y"]) > sum(plain) / 3 + 0.2
+
+
+@pytest.mark.parametrize(
+    ("scale", "unshuffle", "tail"), [(2, False, "short"), (3, False, "standard"), (2, True, "short")]
+)
+def test_the_result_is_a_plain_rcan(pictures: Path, scale: int, unshuffle: bool, tail: str) -> None:
+    features = 12 if unshuffle else 8
+    watched = trained(pictures, scale=scale, unshuffle=unshuffle, tail=tail, features=features, valid=str(pictures))
+    path = pictures.parent / "out.safetensors"
+    net = checkpoint.load(path)
+    assert net.config == RCANConfig(1, 1, features, 4, 3, scale * (1 + unshuffle), 1 + unshuffle, 1.0, False)
+    assert not any("parametrizations" in name for name in safetensors.torch.load_file(path))
+    folded = FoldedRCAN(net)
+    assert folded.tail.conv.kernel_size == ((3, 3) if tail == "short" else (5, 5))  # type: ignore[union-attr]
+    picture = reduce(texture(0), scale)
+    assert psnr_y(enlarged(net, picture), enlarged_folded(folded, picture), scale) > 60
+    with safetensors.safe_open(path, "pt") as file:
+        story = json.loads(file.metadata()["training"])
+    assert story["iterations"] == 10 and story["validation"] == {"psnr_y": round(watched.scores[10]["psnr_y"], 4)}
+
+
+def enlarged_folded(folded: FoldedRCAN, picture: Any) -> Any:
+    x = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        return (folded(x)[0] * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_saving_folding_and_half_storage_lose_nothing(tmp_path: Path, scale: int) -> None:
+    """Less than 0.001 dB each, with the bundled weights, measured on outputs that are not rounded."""
+    net = load_model("fast", scale).net
+    picture = texture(1, 96 * scale // 2 // scale * scale)
+    target = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+    x = torch.from_numpy(reduce(picture, scale)).permute(2, 0, 1)[None] / 255
+
+    def decibels(network: torch.nn.Module) -> float:
+        with torch.inference_mode():
+            return float(-10 * torch.log10((network(x).double() - target).square().mean()))
+
+    checkpoint.save(net, tmp_path / "saved.safetensors")
+    half = {name: tensor.half() for name, tensor in net.state_dict().items()}
+    safetensors.torch.save_file(half, tmp_path / "half.safetensors")
+    reference = decibels(net)
+    assert decibels(checkpoint.load(tmp_path / "saved.safetensors")) == reference
+    assert decibels(FoldedRCAN(net)) == pytest.approx(reference, abs=1e-3)
+    assert decibels(checkpoint.load(tmp_path / "half.safetensors")) == pytest.approx(reference, abs=1e-3)
+
+
+def test_fine_tuning_keeps_mean_range_and_function(pictures: Path) -> None:
+    """An official checkpoint as it is: range 255, a mean shift, a standard tail. It starts as good as it is."""
+    torch.manual_seed(0)
+    official = RCAN(RCANConfig(1, 1, 8, 4))
+    checkpoint.save(official, pictures.parent / "official.safetensors")
+    changes = {"init": str(pictures.parent / "official.safetensors"), "groups": None, "blocks": None, "features": None}
+    watched = trained(pictures, **changes, factors=False, learning_rate=1e-5, iterations=2, valid=str(pictures))
+    score = [psnr_y(picture, enlarged(official, reduce(picture, 2)), 2) for picture in map(texture, range(3))]
+    assert watched.scores[0]["psnr_y"] == pytest.approx(sum(score) / 3, abs=1e-3)
+    tuned = checkpoint.load(pictures.parent / "out.safetensors")
+    assert tuned.config == official.config
+    before, after = official.state_dict(), tuned.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before if "_mean." in name)
+    assert not torch.equal(before["head.0.weight"], after["head.0.weight"])
+    assert torch.allclose(before["head.0.weight"], after["head.0.weight"], atol=1e-4)
+
+
+def test_a_body_of_x2_starts_x3_above_bicubic(pictures: Path) -> None:
+    structure = {"init": "fast", "groups": None, "blocks": None, "features": None}
+    watched = trained(pictures, **structure, scale=3, iterations=1, valid=str(pictures))
+    plain = [psnr_y(p, bicubic(reduce(p, 3), 3), 3) for p in map(texture, range(3))]
+    assert watched.scores[0]["psnr_y"] > sum(plain) / 3 + 0.3
+
+
+def test_the_schedule_warms_up_stays_and_falls() -> None:
+    options = replace(small_options(Path()), iterations=1000, learning_rate=1e-3, warmup=100, decay=0.4)
+    rates = [learning_rate(step, options) for step in range(1000)]
+    assert rates[0] == pytest.approx(1e-5) and rates[49] == pytest.approx(5e-4)
+    assert rates[99:600] == pytest.approx([1e-3] * 501)
+    assert rates[800] == pytest.approx(5e-4, rel=0.01)
+    assert rates[999] < 1e-5 and all(a >= b for a, b in pairwise(rates[600:]))
+
+
+def test_a_curve_is_drawn(pictures: Path) -> None:
+    trained(pictures, valid=str(pictures))
+    folder = pictures.parent / "out.safetensors.train"
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert same_weights(folder / "latest.safetensors", pictures.parent / "out.safetensors")
+
+
+@pytest.mark.cuda
+def test_mixed_precision_trains_on_cuda(pictures: Path) -> None:
+    watched = trained(pictures, iterations=100, learning_rate=3e-3, device="cuda", valid=str(pictures))
+    assert sum(watched.losses[-20:]) < sum(watched.losses[:20])
+
+
+# --- what it refuses --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"data": ("nowhere",)}, errors.InputError, "nowhere: there is no such file or folder"),
+        ({"patch": 60}, errors.InputError, "nothing is as large as a patch, 120 pixels"),
+        ({"valid": "nowhere"}, errors.InputError, "nowhere: there is no such"),
+        ({"output": "nowhere/out.safetensors"}, errors.OutputError, "its folder does not exist"),
+        ({"output": "out.pth"}, errors.OutputError, r"must be called \*\.safetensors"),
+        ({"init": "nothing"}, errors.WeightsError, "nothing: there is no such file"),
+        ({"init": "fast", "blocks": 5}, errors.UsageError, "fast: has groups 2, not 1; leave out --groups"),
+        ({"scale": 8}, errors.UsageError, "a short tail for x8 takes 48 features, not 8; give more --features"),
+        ({"scale": 3, "unshuffle": True}, errors.UsageError, "upscale must be 3 or a power of two, got 6"),
+        ({"precision": "half"}, errors.UsageError, "--precision half is for CUDA, not cpu"),
+        ({"validate_every": 7, "log_every": 2}, errors.UsageError, "no multiple of --log-every 2"),
+        ({"device": "toaster"}, errors.DeviceError, "toaster"),
+        ({"degradation": "video"}, errors.InputError, "takes pictures of 384 pixels each way"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(
+    pictures: Path, changes: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        trained(pictures, **changes)
+    assert "\n" not in str(caught.value)
+    assert not (pictures.parent / "out.safetensors").exists()
+
+
+def test_an_existing_output_is_kept_unless_told(pictures: Path) -> None:
+    output = pictures.parent / "out.safetensors"
+    output.write_bytes(b"mine")
+    with pytest.raises(errors.OutputError, match="exists; give --overwrite"):
+        trained(pictures)
+    assert output.read_bytes() == b"mine"
+    trained(pictures, overwrite=True)
+    checkpoint.load(output)
+
+
+def test_a_loss_that_is_not_finite_ends_it_and_leaves_the_last_good_state(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(step: int, options: object) -> float:
+        return 1e-3 if step < 4 else float("inf")
+
+    monkeypatch.setattr("rcan_video.train.loop.learning_rate", spoiled)
+    with pytest.raises(errors.NotFinite, match="no longer finite at iteration 6: give a smaller --lr"):
+        trained(pictures, save_every=0.0)
+    state = torch.load(pictures.parent / "out.safetensors.train" / "state.pt", weights_only=True)
+    assert state["step"] <= 5 and not (pictures.parent / "out.safetensors").exists()
+
+
+def test_out_of_memory_is_said(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(journal.Journal, "log", full)
+    with pytest.raises(errors.OutOfMemory, match="memory ran out with --batch 4 and --patch 12"):
+        trained(pictures)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        (["only.safetensors"], 2, "DATA"),
+        (["nowhere", "out.safetensors"], 3, "nowhere: there is no such file or folder"),
+        (["nowhere", "out.txt"], 4, "must be called"),
+        (["nowhere", "out.safetensors", "--init", "nothing"], 5, "nothing: there is no such file"),
+    ],
+)
+def test_exit_codes(
+    line: list[str], code: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from rcan_video.commands.train import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["rcan-video-train", *line])
+    with pytest.raises(SystemExit) as exit:
+        main()
+    said = capsys.readouterr().err
+    assert exit.value.code == code
+    assert said.startswith("rcan-video-train: ") and words in said and said.count("\n") == 1
+
+
+def test_help_is_quick() -> None:
+    code = (
+        "import sys; sys.argv = ['rcan-video-train', '--help']\n"
+        "import atexit; atexit.register(lambda: print({'torch', 'av', 'cv2', 'rich'} & set(sys.modules)))\n"
+        "from rcan_video.commands.train import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=SECONDS)
+    assert done.returncode == 0 and "OUT.safetensors" in done.stdout
+    assert done.stdout.rstrip().endswith("set()")

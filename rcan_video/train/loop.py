@@ -41,9 +41,12 @@ def train(options: TrainOptions, watch: Watch) -> None:
             f"--validate-every {options.validate_every} is no multiple of --log-every {options.log_every}: "
             "scores are rows of the log"
         )
-    _set_up_torch(options)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    keep_freed_memory()
     init = None if options.init is None else load_model(options.init)
     shape = structure(options, init.net if init else None)
+    torch.set_flush_denormal(True)  # arithmetic on vanishing gradients is a hundred times slower otherwise
     try:
         with joined(options.device) as processes:
             if not processes.first:  # the first decodes into the cache, the others find it there
@@ -62,6 +65,8 @@ def train(options: TrainOptions, watch: Watch) -> None:
         raise OutOfMemory(
             f"memory ran out with --batch {options.batch} and --patch {options.patch}: give less of either"
         ) from error
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _train(
@@ -154,13 +159,6 @@ def _follow(average: nn.Module, net: nn.Module, weight: float) -> None:
     averages is not the average of products."""
     plain, mine = collapsed(net), dict(average.named_parameters())
     torch._foreach_lerp_([mine[name] for name in plain], list(plain.values()), 1 - weight)
-
-
-def _set_up_torch(options: TrainOptions) -> None:
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    torch.set_flush_denormal(True)  # vanishing gradients are a hundred times slower otherwise
-    keep_freed_memory()
 
 
 def _recipe(options: TrainOptions, shape: Structure, prepared: Prepared, init: LoadedModel | None) -> dict[str, object]:

@@ -40,6 +40,7 @@ class StateFolder:
         except OSError as error:
             raise OutputError(f"{folder}: cannot be made: {error.strerror}; choose another --state") from error
         if not _locked(self._lock):
+            self._lock.close()
             raise OutputError(f"{folder}: another process is training here; wait for it, or choose another --state")
 
     def __enter__(self) -> StateFolder:
