@@ -35,7 +35,7 @@ def rows(info: VideoInfo, writer: Writer) -> list[StreamRow]:
 
 
 def warnings(info: VideoInfo, target: VideoTarget) -> list[str]:
-    """What may turn out otherwise than people expect: fields, and a guessed matrix that the larger picture changes."""
+    """What may turn out otherwise than people expect: a guessed matrix that the larger picture changes."""
     found = []
     guess = ColorSpec.resolve(info.color.tags, target.layout, target.width, target.height)
     if "matrix" in info.color.guessed and guess.matrix != info.color.matrix:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from rcan_video import briefing
 from rcan_video.engine.backend import resolve_device
 from rcan_video.engine.torch_engine import TorchEngine
-from rcan_video.errors import InputError, OutputError, UsageError, VerificationError
+from rcan_video.errors import OutputError, UsageError, VerificationError
 from rcan_video.media.decode import Source
 from rcan_video.media.encode import Writer
 from rcan_video.media.files import PIPE, PartFile, check_output
 from rcan_video.media.pace import open_pace
-from rcan_video.media.streams import FilePackets, PipePackets, Window
+from rcan_video.media.packets import FilePackets, PipePackets, Window
 from rcan_video.media.verify import verify
 from rcan_video.network.catalog import LoadedModel, load_model
 from rcan_video.network.fold import FoldedRCAN
@@ -102,9 +102,6 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
             if part is not None:
                 _check(part, options.output, writer)
             late = [*source.notices(), *pace.notices(), *writer.late_notices()]
-            damaged = bool(source.skipped or source.concealed or writer.damaged)
-            if damaged and options.on_corrupt == "fail":  # the other streams; of the video, the source has told
-                raise InputError(late[0])
             for text in late:
                 progress.notice(text)
             notices += late
@@ -120,9 +117,9 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
                 stages=counts.seconds,
                 repeated=pace.repeated,
                 dropped=pace.dropped,
-                skipped_packets=source.skipped,
-                concealed_frames=source.concealed,
-                damaged=damaged,
+                skipped_packets=source.damage.packets,
+                concealed_frames=source.damage.frames,
+                damaged=bool(source.damage),
                 notices=tuple(notices),
             )
         finally:
@@ -184,7 +181,7 @@ def _open_writer(
         packets = PipePackets(source.container, indices)
         source.listen(packets.put)
     elif indices:
-        packets = FilePackets(options.input, indices, window)
+        packets = FilePackets(options.input, indices, window, source.damage)
     else:
         source.listen(lambda _: None)
     return Writer(

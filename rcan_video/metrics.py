@@ -78,14 +78,15 @@ def _stretched(picture: Pixels, scale: int, axis: int) -> Pixels:
     first = np.floor(position).astype(np.intp) - 1
     total = np.zeros([n * scale if i == axis else n for i, n in enumerate(picture.shape)])
     for tap in range(4):
-        weight = _cubic(position - (first + tap)).reshape([-1 if i == axis else 1 for i in range(picture.ndim)])
+        weight = cubic(position - (first + tap)).reshape([-1 if i == axis else 1 for i in range(picture.ndim)])
         total += weight * picture.take(np.clip(first + tap, 0, size - 1), axis)
     # MATLAB rounds halves up, and with a scale of 2 halves are common; np.rint would send them to the even side.
     return np.clip(np.floor(total + 0.5), 0, 255).astype(np.uint8)
 
 
-def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Keys' kernel with a = -0.5 at the distances ``x`` in samples; 0 from 2 on."""
     x = np.abs(x)
     near = 1.5 * x**3 - 2.5 * x**2 + 1.0
     far = -0.5 * x**3 + 2.5 * x**2 - 4.0 * x + 2.0
-    return np.where(x <= 1.0, near, far)  # no tap is farther than 2
+    return np.where(x <= 1.0, near, np.where(x < 2.0, far, 0.0))

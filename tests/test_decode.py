@@ -63,7 +63,7 @@ def test_every_frame_once_in_presentation_order(
         found = [
             (f.index, f.pts * source.info.time_base, [p.clone().numpy() for p in f.planes]) for f in source.frames()
         ]
-        assert (source.decoded, source.skipped, source.notices()) == (33, 0, [])
+        assert (source.decoded, source.damage.packets, source.notices()) == (33, 0, [])
     assert [index for index, _, _ in found] == list(range(33))
     assert [time for _, time, _ in found] == [time for time, _ in expected]
     for (_, _, ours), (_, theirs) in zip(found, expected, strict=True):
@@ -198,7 +198,7 @@ def test_a_damaged_packet_costs_its_own_frame_and_is_counted(tmp_path: Path, cod
     clip = damage(make_clip(tmp_path / f"in{suffix}", codec=codec, frames=30, options=options), number)
     with Source(str(clip)) as source:
         ticks = [round(f.pts * source.info.time_base * 25) for f in source.frames()]
-        assert source.skipped == 1
+        assert source.damage.packets == 1
         assert source.notices() == [f"1 damaged packets of {clip} could not be decoded: 29 of about 30 frames came out"]
     assert ticks == [k for k in range(30) if k != number]
 

@@ -17,9 +17,10 @@ from numpy.testing import assert_array_equal
 
 from rcan_video.errors import OutputError, PipeClosed, UsageError
 from rcan_video.frames import ColorSpec, ColorTags, Frame, PlaneLayout, VideoInfo
+from rcan_video.media.damage import Damage
 from rcan_video.media.decode import Source, probe
 from rcan_video.media.encode import Writer
-from rcan_video.media.streams import Window
+from rcan_video.media.packets import Window
 from rcan_video.options import EncodeOptions
 
 LOSSLESS = EncodeOptions(codec="ffv1")
@@ -363,11 +364,11 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_containers_of_video_alone_say_that_they_leave_the_audio(tmp_path: Path) -> None:
-    from rcan_video.media.streams import FilePackets
+    from rcan_video.media.packets import FilePackets
 
     clip = make_clip(tmp_path / "in.mp4", audio=1, frames=3)
     info = probe(str(clip))
-    packets = FilePackets(str(clip), [1], Window())
+    packets = FilePackets(str(clip), [1], Window(), Damage(str(clip)))
     out = tmp_path / "out.y4m"
     with Writer(out, info, 1, EncodeOptions(), packets=packets, name="out", stop=threading.Event()) as writer:
         (plan,) = writer.plans

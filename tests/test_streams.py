@@ -12,9 +12,10 @@ import pytest
 from clips import make_clip, needs_encoder, read_packets, read_video
 
 from rcan_video.errors import OutputError
+from rcan_video.media.damage import Damage
 from rcan_video.media.decode import Source
 from rcan_video.media.encode import Writer
-from rcan_video.media.streams import FilePackets, PipePackets, Window
+from rcan_video.media.packets import FilePackets, PipePackets, Window
 from rcan_video.options import EncodeOptions, StreamOptions
 
 
@@ -36,7 +37,7 @@ def carry(
             None if duration is None else first + duration,
             Fraction(0) if start is None else -first,
         )
-        packets = FilePackets(str(clip), [s.index for s in info.of_kind("audio")], window)
+        packets = FilePackets(str(clip), [s.index for s in info.of_kind("audio")], window, Damage(str(clip)))
         options = EncodeOptions(
             codec=codec,
             preset="ultrafast" if codec is None and out.suffix != ".webm" else None,
@@ -327,13 +328,23 @@ def test_packets_of_a_file_that_is_cut_off_end_quietly(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mkv", frames=50, audio=1)
     whole = payload(clip)
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size * 2 // 3])
-    packets = FilePackets(str(clip), [1], Window())
+    packets = FilePackets(str(clip), [1], Window(), Damage(str(clip)))
     found = []
     while (packet := packets()) is not None:
         found.append(bytes(packet))
     packets.close()
     assert 0 < len(found) < len(whole)
     assert found == whole[: len(found)]
+
+
+def test_a_number_of_channels_without_a_layout_is_encoded_as_the_usual_one(tmp_path: Path) -> None:
+    """NUT stores how many there are, not which."""
+    clip = make_clip(tmp_path / "in.nut", codec="ffv1", frames=5, audio=1, audio_codec="pcm_s16le")
+    with av.open(str(clip)) as file:
+        assert file.streams.audio[0].layout.name == "2 channels"
+    carry(clip, tmp_path / "out.mkv", audio_codec="aac")
+    with av.open(str(tmp_path / "out.mkv")) as file:
+        assert file.streams.audio[0].layout.name == "stereo"
 
 
 def test_packets_of_a_pipe_wait_in_order(tmp_path: Path) -> None:

@@ -89,11 +89,21 @@ def test_a_timeline_knows_how_far_back_a_time_lies() -> None:
     assert (line.behind(100), line.behind(101), line.behind(40), line.behind(None)) == (0, 0, 60, 0)
 
 
-@pytest.mark.parametrize("key", ["video_size", "s", "time_base", "pixel_format", "framerate"])
-def test_the_size_and_the_clock_are_nobodys_to_set(tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("video_size", "10x10", "--encoder-opt changes the size, pixel format or time base of the output"),
+        ("pixel_format", "yuv422p", "--encoder-opt changes the size, pixel format or time base of the output"),
+        ("time_base", "1/7", "--encoder-opt changes the size, pixel format or time base of the output"),
+        ("s", "10x10", "the encoder libx264 has no option 's'"),
+        ("framerate", "10", "the encoder libx264 has no option 'framerate'"),
+    ],
+)
+def test_the_size_and_the_clock_are_nobodys_to_set(tmp_path: Path, key: str, value: str, sentence: str) -> None:
     clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=2)
-    with pytest.raises(UsageError, match=f"--encoder-opt {key} is not yours to set"):
-        upscale(options(clip, tmp_path / "out.mp4", encode=EncodeOptions(options={key: "10x10"})))
+    with pytest.raises(UsageError, match=f"^{sentence}"):
+        upscale(options(clip, tmp_path / "out.mp4", encode=EncodeOptions(options={key: value})))
+    assert not (tmp_path / "out.mp4").exists()
 
 
 def test_a_pixel_format_that_nothing_can_write(tmp_path: Path) -> None:
@@ -206,10 +216,12 @@ def test_tensors_that_claim_more_than_they_hold(tmp_path: Path) -> None:
 
 
 def test_damage_that_only_the_reader_of_the_sound_meets_is_told(tmp_path: Path) -> None:
-    from rcan_video.media.streams import FilePackets, Window
+    from rcan_video.media.damage import Damage
+    from rcan_video.media.packets import FilePackets, Window
 
     clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=5, audio=1)
-    packets = FilePackets(str(clip), [1], Window())
+    damage = Damage(str(clip))
+    packets = FilePackets(str(clip), [1], Window(), damage)
 
     def broken(*_: object) -> Any:
         raise av.error.InvalidDataError(1, "damaged")
@@ -222,7 +234,13 @@ def test_damage_that_only_the_reader_of_the_sound_meets_is_told(tmp_path: Path) 
     packets.container.close()
     packets.container = Cut()  # type: ignore[assignment]
     assert packets() is None
-    assert packets.notices() == [f"{clip} is damaged: its other streams were read no further"]
+    assert damage and damage.notices(5, 5) == [f"{clip} is damaged: its other streams were read no further"]
+
+    packets = FilePackets(str(clip), [1], Window(), Damage(str(clip), "fail"))
+    packets.container.close()
+    packets.container = Cut()  # type: ignore[assignment]
+    with pytest.raises(InputError, match="its other streams can be read no further; --on-corrupt skip goes on"):
+        packets()
 
 
 def test_a_strict_job_and_what_it_says(tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def command(
     )
     report = upscale(options, progress_for_terminal(quiet=quiet, verbose=verbose))
     if report.damaged:
-        raise click.exceptions.Exit(InputError.exit_code)
+        raise InputError(f"{input} is damaged: {output} is whole but for what could not be read")
 
 
 def main() -> None:

@@ -60,9 +60,6 @@ _RATE_OPTIONS = frozenset({"b", "qp"})
 # Encoders that write static HDR metadata, and the list of parameters that takes it.
 _HDR_ENCODERS: Mapping[str, str] = {"libx265": "x265-params", "libsvtav1": "svtav1-params"}
 
-# Generic options of every encoder that would undo what was promised about the output.
-_OURS = frozenset({"video_size", "s", "time_base", "pixel_format", "pix_fmt", "framerate", "r"})
-
 # Containers with a codec that keeps alpha, and that codec.
 _ALPHA_CODECS: Mapping[str, str] = {"matroska": "ffv1", "webm": "libvpx-vp9", "mov": "prores_ks", "nut": "rawvideo"}
 
@@ -105,6 +102,11 @@ def default_codec(container: str, layout: PlaneLayout, transfer: int) -> str:
     if deep:
         return "libx265"
     return "libx264rgb" if layout.family == "rgb" else "libx264"
+
+
+def takes_crf(codec: str) -> bool:
+    """Whether ``--crf`` means something to an encoder."""
+    return _KNOBS.get(codec, Knobs()).quality is not None
 
 
 def writes_hdr(codec: str) -> bool:
@@ -256,9 +258,6 @@ def _encoder_options(codec: str, options: EncodeOptions, tags: ColorTags, hdr: H
     if tags.siting is not None:
         chosen["chroma_sample_location"] = tags.siting
     given = [*(_hdr_parameters(codec, hdr).items() if hdr is not None else ()), *options.options.items()]
-    for key in options.options:
-        if key in _OURS:
-            raise UsageError(f"--encoder-opt {key} is not yours to set: the size, rate and format follow the input")
     for key, value in given:
         # Lists of parameters are added to, all else is replaced.
         chosen[key] = f"{chosen[key]}:{value}" if key.endswith("-params") and key in chosen else value

@@ -16,13 +16,15 @@ import av.error
 from av.codec.context import Flags
 from av.stream import Discard
 from av.video.reformatter import VideoReformatter
-from torch.utils.dlpack import from_dlpack
 
 from rcan_video.errors import InputError
-from rcan_video.frames import Frame, PlaneLayout, VideoInfo
+from rcan_video.frames import Frame, VideoInfo
 from rcan_video.media.alpha import AlphaDecoder, alpha_decoder
+from rcan_video.media.damage import Damage
 from rcan_video.media.deinterlace import Deinterlacer, Stamped
 from rcan_video.media.files import PIPE, open_input, reason, shown
+from rcan_video.media.packets import packet_time
+from rcan_video.media.picture import planes_of
 from rcan_video.media.probe import best_video, describe, nominal_rate, time_base
 from rcan_video.media.timeline import Timeline
 from rcan_video.options import Deinterlace, OnCorrupt
@@ -41,7 +43,6 @@ _THREADS = 4
 # --start lands this much earlier, so that streams whose keyframes need some lead-in (intra refresh) are settled.
 _LEAD_IN = Fraction(5)
 
-
 # How far behind the pictures, in seconds, a pipe may bring the sound that belongs to them.
 _LAG = Fraction(5)
 
@@ -57,8 +58,7 @@ class Source:
     read twice (a pipe; ``stop`` ends it) hands the packets of its other streams to ``on_packet`` as it meets them.
     Not for two threads at once, but it may be handed from one to another.
 
-    Damage is stepped over and counted: in ``skipped`` the packets that give no frame, in ``concealed`` the frames that
-    the decoder had to patch. With ``on_corrupt`` "fail" the first of either ends the reading.
+    ``damage`` counts what could not be decoded; with ``on_corrupt`` "fail" the first of it ends the reading.
 
     Raises InputError: nothing to open, no video, no frame that can be decoded, no frame in the chosen part, damage
     where that is to fail.
@@ -84,7 +84,6 @@ class Source:
         self._others: deque[Packet[Stream]] = deque()  # met before anybody listened
         self.on_packet: Callable[[Packet[Stream]], None] = self._others.append
         self.decoded = 0
-        self.concealed = 0
         self._from: Fraction | None = None
         self._open()
         try:
@@ -119,8 +118,7 @@ class Source:
                     self._read_past(self._end)
                 return
             if raw.is_corrupt and self._settled:
-                self.concealed += 1
-                self._damage(f"frame {self.decoded} can be decoded in part only")
+                self.damage.frame(self.decoded)
             frame = Frame(self._planes(raw), pts, duration, self.decoded)
             self.decoded += 1
             yield frame
@@ -140,7 +138,7 @@ class Source:
             held = following
             count += 1
         raw, pts, duration = held
-        whole = count == stream.frames and not self.skipped
+        whole = count == stream.frames and not self.damage.packets
         yield raw, pts, max(duration, end - pts) if whole else duration
 
     def _read_past(self, end: int) -> None:
@@ -161,16 +159,7 @@ class Source:
     def notices(self) -> list[str]:
         """What had to be repaired, in sentences; complete once the frames are used up."""
         found = self._fields.late_notices(self.decoded)
-        if self.skipped:
-            of = f" of about {self.info.frames}" if self.info.frames else ""
-            found.append(
-                f"{self.skipped} damaged packets of {shown(self._path)} could not be decoded: "
-                f"{self.decoded}{of} frames came out"
-            )
-        if self.concealed:
-            found.append(
-                f"{self.concealed} frames of {shown(self._path)} are damaged: they were decoded as far as possible"
-            )
+        found += self.damage.notices(self.decoded, self.info.frames)
         if isinstance(self._decoder, AlphaDecoder) and self._decoder.lost:
             found.append(
                 f"{self._decoder.lost} frames of {shown(self._path)} are transparent, which is left out: "
@@ -201,7 +190,7 @@ class Source:
         except BaseException:
             self.container.close()
             raise
-        self.skipped = 0
+        self.damage = Damage(self._path, self._on_corrupt)
         self._settled = False
         self._time_base = time_base(self._stream)
         self._timeline = Timeline(self._time_base, nominal_rate(self._stream))
@@ -211,7 +200,7 @@ class Source:
         self._stamped = self._decode()
         first = next(self._stamped, None)
         if first is None:
-            why = "its packets are damaged or encrypted" if self.skipped else "it holds none"
+            why = "its packets are damaged or encrypted" if self.damage else "it holds none"
             raise InputError(f"not one frame of {shown(self._path)} can be decoded: {why}")
         origin = first[1]
         wanted = origin + ceil(start / self._time_base)
@@ -263,7 +252,7 @@ class Source:
             try:
                 frames = self._decoder.decode(packet)
             except av.FFmpegError:
-                self._skip(packet.pts if packet is not None else None)
+                self.damage.packet(None if packet is None else packet_time(packet))
                 continue
             for frame in frames:
                 if not frame.is_corrupt:
@@ -277,17 +266,6 @@ class Source:
         if not self._settled:
             self._settled = True
             self._stream.codec_context.flags |= Flags.output_corrupt
-
-    def _skip(self, pts: int | None) -> None:
-        self.skipped += 1
-        where = "" if pts is None else f" at {float(pts * self._time_base):.3f} s"
-        self._damage(f"a packet{where} cannot be decoded")
-
-    def _damage(self, what: str) -> None:
-        if self._on_corrupt == "fail":
-            raise InputError(
-                f"{shown(self._path)} is damaged: {what}; --on-corrupt skip goes on with what can be decoded"
-            )
 
     def _check_jump(self, pts: int | None) -> None:
         """Refuse timestamps that start again, as in recordings joined end to end: repairing those one tick at a time
@@ -308,7 +286,7 @@ class Source:
                 elif packet.size and not self._passing(packet):
                     self.on_packet(cast("Packet[Stream]", packet))
         except av.error.InvalidDataError:  # the file ends in the middle of something: use what came before
-            self._skip(None)
+            self.damage.packet(None)
             yield None
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"{shown(self._path)} cannot be read further: {reason(error)}") from error
@@ -327,9 +305,7 @@ class Source:
                 f"{frame.width}x{frame.height} {frame.format.name} at frame {self.decoded}: "
                 "upscale the parts one by one with --start and --duration"
             )
-        if PlaneLayout.parse(info.pix_fmt) is None:
-            frame = self._reformatter.reformat(frame, format=info.layout.pix_fmt)
-        return tuple(from_dlpack(plane) for plane in frame.planes[: len(info.layout.shapes(1, 1))])
+        return planes_of(frame, info.layout, self._reformatter)
 
 
 def probe(path: str) -> VideoInfo:

@@ -14,15 +14,16 @@ import av
 from av.codec.context import Flags
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
-from torch.utils.dlpack import from_dlpack
 
 from rcan_video.errors import OutputError, UsageError
-from rcan_video.frames import Chapter, Frame, PlaneLayout, VideoInfo
+from rcan_video.frames import Chapter, Frame, VideoInfo
 from rcan_video.media.codecs import VideoTarget, writes_hdr
-from rcan_video.media.files import elsewhere, open_output, output_errors, reason
+from rcan_video.media.files import MP4_FAMILY, elsewhere, open_output, output_errors, reason
 from rcan_video.media.fit import StreamPlan, fit, holds_chapters
 from rcan_video.media.hardware import plan_for_this_machine
-from rcan_video.media.streams import FilePackets, Passengers, PipePackets, Window
+from rcan_video.media.packets import FilePackets, PipePackets, Window
+from rcan_video.media.picture import frame_of
+from rcan_video.media.streams import Passengers
 from rcan_video.media.verify import Ledger
 from rcan_video.options import EncodeOptions, StreamOptions
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-    from torch import Tensor
 
 # Encoders that write the sample aspect ratio into their stream. For the others the container has to keep it, and
 # PyAV cannot tell it to Matroska and WebM.
@@ -42,9 +42,6 @@ _SHAPED = frozenset({"libx264", "libx264rgb", "libx265", "h264_nvenc", "hevc_nve
 # Containers without a time for each frame, and encoders that know a few rates only.
 _UNTIMED = frozenset({"yuv4mpegpipe", "avi", "h264", "hevc", "obu"})
 _FIXED_RATE = frozenset({"mpeg1video", "mpeg2video"})
-
-# Containers that store how long each packet is decoded, not how long each frame is shown.
-_TIMED_BY_DTS = frozenset({"mp4", "mov", "ipod", "3gp", "3g2", "f4v"})
 
 
 class Writer:
@@ -126,11 +123,6 @@ class Writer:
         """Frames encoded so far."""
         return self.ledger.video.packets
 
-    @property
-    def damaged(self) -> bool:
-        """Whether the streams beside the video could be read in part only."""
-        return self._packets is not None and self._packets.damaged
-
     def _write_header(self) -> None:
         try:
             self._output.start_encoding()
@@ -165,20 +157,19 @@ class Writer:
 
     def late_notices(self) -> list[str]:
         """What only the end has shown, in sentences."""
-        found = [] if self._packets is None else self._packets.notices()
         if self._counts and self._uneven:
-            found.append(
+            return [
                 f"{self.container} with {self.target.codec} stores no time for each frame: those of the input are "
                 f"uneven and are lost, all frames come at {float(self._info.rate):.6g} frames/s; --fps-mode cfr "
                 "keeps pace"
-            )
-        return found
+            ]
+        return []
 
     def finish(self) -> None:
         """Flush the encoder and the passengers, and write the trailer."""
         with output_errors(self._name):
             packets = self._stream.encode(None)
-            if packets and self.container in _TIMED_BY_DTS:
+            if packets and self.container in MP4_FAMILY:
                 self._end_track(packets[-1])
             if self.frames <= 2:
                 # x265 makes up the DTS of streams this short (x265 issue 781), and nothing is reordered in them.
@@ -192,8 +183,8 @@ class Writer:
     def _end_track(self, last: Packet[Stream]) -> None:
         """Let the packet decoded last reach to the end of the frame shown last.
 
-        Their containers add up times of decoding to a duration; those of reordered frames end too early for the last
-        frame, unless all frames last equally long.
+        The MP4 family stores how long each packet is decoded and adds that up to the track's duration. Where frames are
+        reordered, the sum ends too early, unless all of them last equally long.
         """
         if last.pts is None or last.dts is None:
             return
@@ -268,11 +259,9 @@ class Writer:
 
     def _picture(self, frame: Frame) -> VideoFrame:
         target = self.target
-        shapes = target.layout.shapes(target.width, target.height)
-        planes = tuple(p[:h, :w] for p, (h, w) in zip(frame.planes, shapes, strict=True))
-        picture = _wrap(planes, target.layout, target.width, target.height)
-        if PlaneLayout.parse(target.pix_fmt) is None:
-            picture = self._reformatter.reformat(picture, format=target.pix_fmt)
+        picture = frame_of(
+            frame.planes, target.layout, (target.width, target.height), target.pix_fmt, self._reformatter
+        )
         tags = target.color.tags  # ProRes reads them here, not from the encoder's context
         picture.color_range, picture.colorspace = tags.range, tags.matrix
         picture.color_primaries, picture.color_trc = tags.primaries, tags.transfer
@@ -290,16 +279,6 @@ class Writer:
 def _enlarged(matrix: Sequence[int], scale: float) -> list[int]:
     """The display matrix of a larger picture: its shift (elements 6 and 7, in pixels) grows with it."""
     return [round(value * scale) if place in (6, 7) else value for place, value in enumerate(matrix)]
-
-
-def _wrap(planes: tuple[Tensor, ...], layout: PlaneLayout, width: int, height: int) -> VideoFrame:
-    """A frame on the planes' own memory; a copy where PyAV takes none (odd sizes of subsampled formats)."""
-    if width % (1 << layout.sub_w) == 0 and height % (1 << layout.sub_h) == 0:
-        return av.VideoFrame.from_dlpack(planes, format=layout.pix_fmt)
-    frame = av.VideoFrame(width, height, layout.pix_fmt)
-    for plane, data in zip(frame.planes, planes, strict=True):
-        from_dlpack(plane).copy_(data)
-    return frame
 
 
 def _chapters(chapters: Sequence[Chapter], window: Window) -> list[AvChapter]:

@@ -34,6 +34,9 @@ _ONE_FILE = frozenset(
     }
 )  # fmt: skip
 
+MP4_FAMILY = frozenset({"mp4", "mov", "ipod", "3gp", "3g2", "f4v"})
+"""Muxers of the ISO base media format and of QuickTime, by FFmpeg's names."""
+
 # A container may name other resources (a playlist, a concat script): only files are ever opened.
 _PROTOCOLS = "file"
 

@@ -10,7 +10,7 @@ from av.codec.codec import UnknownCodecError
 
 from rcan_video.errors import OutputError
 from rcan_video.frames import VideoInfo
-from rcan_video.media.codecs import VideoTarget, plan_video
+from rcan_video.media.codecs import VideoTarget, plan_video, takes_crf
 from rcan_video.media.files import reason
 from rcan_video.options import EncodeOptions
 
@@ -49,7 +49,7 @@ def plan_for_this_machine(info: VideoInfo, scale: int, container: str, options: 
         why = f"it does not open on this machine: {reason(error)}"
     else:
         return plan_video(info, scale, container, options)
-    crf = options.crf if software.startswith("lib") else None
+    crf = options.crf if takes_crf(software) else None
     target = plan_video(info, scale, container, EncodeOptions(codec=software, crf=crf))
     given = {"--preset": options.preset, "--pix-fmt": options.pix_fmt, "--encoder-opt": options.options}
     unused = ", ".join(option for option, value in given.items() if value)

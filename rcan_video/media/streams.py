@@ -5,130 +5,28 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 import av
 from av.codec.codec import UnknownCodecError
-from av.stream import Discard, Disposition
+from av.stream import Disposition
 
-from rcan_video.errors import InputError, OutputError
+from rcan_video.errors import OutputError
 from rcan_video.frames import StreamInfo
-from rcan_video.media.files import open_input, reason
+from rcan_video.media.files import reason
 from rcan_video.media.fit import StreamPlan
+from rcan_video.media.packets import FilePackets, PipePackets, Window, packet_time
 from rcan_video.media.verify import Ledger
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.audio.stream import AudioStream
-    from av.container import InputContainer, OutputContainer
+    from av.container import OutputContainer
     from av.packet import Packet
     from av.stream import Stream
     from av.subtitles.codeccontext import SubtitleCodecContext
     from av.subtitles.stream import SubtitleStream
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The part of the input that is kept, in seconds of its own clock, and what is added to every time."""
-
-    start: Fraction | None = None
-    end: Fraction | None = None
-    shift: Fraction = Fraction(0)
-
-    def holds(self, time: Fraction) -> bool:
-        return (self.start is None or time >= self.start) and (self.end is None or time < self.end)
-
-
-class FilePackets:
-    """Packets of some streams of a file, from a container of its own: read at the pace of whoever asks."""
-
-    def __init__(self, path: str, indices: Sequence[int], window: Window) -> None:
-        self._path = path
-        self.damaged = False
-        self._open(path, indices)
-        if window.start is not None:
-            try:
-                # A second early: seeking lands by the video's or the container's index, not by each stream's.
-                self.container.seek(max(0, int((window.start - 1) * av.time_base)), backward=True)
-            except av.FFmpegError:  # it cannot seek, and has moved all the same: from the top
-                self.container.close()
-                self._open(path, indices)
-        self._packets = self._read(window.end)
-
-    def _open(self, path: str, indices: Sequence[int]) -> None:
-        self.container = open_input(path)
-        self.streams = [self.container.streams[i] for i in indices]
-        for stream in self.container.streams:
-            if stream.index not in indices:
-                stream.discard = Discard.all
-
-    def __call__(self) -> Packet[Stream] | None:
-        return next(self._packets, None)
-
-    def close(self) -> None:
-        self.container.close()
-
-    def cover(self, index: int) -> bytes:
-        """The one packet of a stream of cover art; from a container of its own, which leaves the place of this one."""
-        with open_input(self._path) as container:
-            return next((bytes(p) for p in container.demux(container.streams[index]) if p.size), b"")
-
-    def _read(self, end: Fraction | None) -> Iterator[Packet[Stream]]:
-        open_streams = {s.index for s in self.streams}
-        try:
-            for packet in self.container.demux(self.streams):
-                if not packet.size:
-                    continue
-                at = packet_time(packet)
-                if end is not None and at is not None and at >= end:
-                    open_streams.discard(packet.stream_index)
-                    if not open_streams:
-                        return
-                yield packet
-        except av.error.InvalidDataError:  # cut off, or changed since the video's reader passed here
-            self.damaged = True
-        except (av.FFmpegError, OSError) as error:
-            raise InputError(f"{self._path} cannot be read further: {reason(error)}") from error
-
-    def notices(self) -> list[str]:
-        """What went wrong, in sentences."""
-        return [f"{self._path} is damaged: its other streams were read no further"] if self.damaged else []
-
-
-class PipePackets:
-    """Packets of a pipe, put here by the decoder that meets them."""
-
-    def __init__(self, container: InputContainer, indices: Sequence[int]) -> None:
-        self.container = container
-        self.damaged = False  # whoever reads the pipe counts its damage
-        self._indices = frozenset(indices)
-        self._queue: deque[Packet[Stream]] = deque()
-
-    def cover(self, index: int) -> bytes:
-        """Not to be had before the header is written; ``fit`` plans none."""
-        raise NotImplementedError
-
-    def notices(self) -> list[str]:
-        return []
-
-    def put(self, packet: Packet[Stream]) -> None:
-        if packet.stream_index in self._indices:
-            self._queue.append(packet)
-
-    def __call__(self) -> Packet[Stream] | None:
-        return self._queue.popleft() if self._queue else None
-
-    def close(self) -> None:
-        self._indices = frozenset()
-        self._queue.clear()
-
-
-def packet_time(packet: Packet[Stream]) -> Fraction | None:
-    """Seconds; None for a packet without any time."""
-    ticks = packet.pts if packet.pts is not None else packet.dts
-    return None if ticks is None or not packet.time_base else ticks * Fraction(packet.time_base)
 
 
 class Passengers:
@@ -224,6 +122,12 @@ def _nearest_rate(rate: int, known: Sequence[int] | None) -> int:
     return min((r for r in known if r > rate), default=max(known))
 
 
+def _known(layout: av.AudioLayout) -> av.AudioLayout:
+    """The usual layout for as many channels where a container (NUT, WAV) gives their number alone."""
+    unnamed = layout.name == f"{layout.nb_channels} channels"
+    return av.AudioLayout(f"{layout.nb_channels}c") if unnamed else layout
+
+
 class _Carrier(Protocol):
     """One stream's way into the output. ``carry(None)`` comes last and gives what was held back."""
 
@@ -240,6 +144,7 @@ def _carrier(
         return _Transcode(output, cast("AudioStream", stream), plan, audio_bitrate)
     if plan.info.kind == "subtitle":
         return _Retext(output, cast("SubtitleStream", stream), plan)
+    assert isinstance(packets, FilePackets)  # ``fit`` plans no attachment from a pipe: its cover comes too late
     return _Attach(output, stream, packets.cover(plan.info.index))
 
 
@@ -282,7 +187,7 @@ class _Transcode:
         self._source = stream
         try:
             self._stream = cast("AudioStream", output.add_stream(codec, rate=rate))
-            self._stream.codec_context.layout = stream.layout
+            self._stream.codec_context.layout = _known(stream.layout)
             if bitrate is not None:
                 self._stream.codec_context.bit_rate = bitrate
             self._stream.codec_context.open()

@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcan_video.errors import InputError, OutputError, VerificationError
-from rcan_video.media.files import open_input
+from rcan_video.media.files import MP4_FAMILY, open_input
 
 if TYPE_CHECKING:
     from av.packet import Packet
     from av.stream import Stream
 
-# Containers that keep a time for every packet of every stream. The others count frames (AVI), have no times (elementary
-# streams) or cut packets anew (MPEG-TS, of which the video alone is compared).
-_TIMED = frozenset({"mp4", "mov", "matroska", "webm", "nut", "mpegts"})
-_WHOLE_PACKETS = _TIMED - {"mpegts"}
-_DURATIONS = _TIMED - {"mpegts"}  # and how long they last; of audio, MP4 and MOV alone, the others count whole packets
-_AUDIO_DURATIONS = frozenset({"mp4", "mov"})
+# Containers that keep a time for every packet of every stream, and what a packet is. The others count frames (AVI),
+# have no times (elementary streams) or cut packets anew (MPEG-TS, of which the video's times alone are compared).
+_WHOLE_PACKETS = MP4_FAMILY | {"matroska", "webm", "nut"}
+_TIMED = _WHOLE_PACKETS | {"mpegts"}
 # Matroska and WebM round to milliseconds, each time on its own.
 _TOLERANCE = Fraction(2, 1000)
 
@@ -83,7 +81,7 @@ def verify(path: Path, name: str, container: str, ledger: Ledger) -> None:
         return
     # Muxers may move all streams together: so that none begins before zero, or to give readers time (MPEG-TS).
     moved = (video.first or Fraction(0)) - (ledger.video.first or Fraction(0))
-    _compare(name, "the video", ledger.video, video, moved, container in _DURATIONS)
+    _compare(name, "the video", ledger.video, video, moved, container in _WHOLE_PACKETS)
     if container not in _WHOLE_PACKETS:
         return
     # By their order among their kind: muxers leave out streams without packets, and add some (timecode, chapters).
@@ -91,8 +89,9 @@ def verify(path: Path, name: str, container: str, ledger: Ledger) -> None:
     found = [track for track in tracks if track.kind == "audio"]
     if len(found) != len(wanted):
         raise VerificationError(f"{name} holds {len(found)} audio streams, not {len(wanted)}: please report this")
+    # What is left of the last packet of audio where it was cut: the MP4 family alone knows.
     for number, (written, read) in enumerate(zip(wanted, found, strict=True), 1):
-        _compare(name, f"audio stream {number}", written, read, moved, container in _AUDIO_DURATIONS)
+        _compare(name, f"audio stream {number}", written, read, moved, container in MP4_FAMILY)
 
 
 def _compare(name: str, stream: str, written: Track, read: Track, moved: Fraction, ends: bool) -> None:

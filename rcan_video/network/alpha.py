@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from rcan_video.metrics import cubic
 
 _REACH = 2  # samples to either side that a point between two samples is made of, its own sample included
 
@@ -52,13 +55,5 @@ class EnlargeAlpha(nn.Module):
 
 def _taps(offset: float) -> list[float]:
     """Weights of the samples -2 to 2 for a point at ``offset`` (-0.5..0.5) from sample 0."""
-    return [_cubic(abs(k - offset)) for k in range(-_REACH, _REACH + 1)]
-
-
-def _cubic(x: float) -> float:
-    """The kernel of Keys for a = -0.5 at distance ``x``: third order, and exact for straight lines and parabolas."""
-    if x < 1:
-        return (1.5 * x - 2.5) * x * x + 1
-    if x < 2:
-        return ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return 0.0
+    weights: list[float] = cubic(np.arange(-_REACH, _REACH + 1, dtype=np.float64) - offset).tolist()
+    return weights

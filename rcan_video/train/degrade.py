@@ -8,17 +8,9 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from rcan_video.metrics import Pixels
+from rcan_video.metrics import Pixels, cubic
 
 _Weights = npt.NDArray[np.float64]
-
-
-def _cubic(x: _Weights) -> _Weights:
-    """Keys' cubic with a = -0.5 (R. Keys, "Cubic convolution interpolation for digital image processing", 1981)."""
-    x = np.abs(x)
-    near = 1.5 * x**3 - 2.5 * x**2 + 1.0
-    far = -0.5 * x**3 + 2.5 * x**2 - 4.0 * x + 2.0
-    return np.where(x <= 1.0, near, np.where(x < 2.0, far, 0.0))
 
 
 def _triangle(x: _Weights) -> _Weights:
@@ -34,7 +26,7 @@ def _lanczos(x: _Weights) -> _Weights:
 
 
 KERNELS: MappingProxyType[str, tuple[Callable[[_Weights], _Weights], float]] = MappingProxyType(
-    {"bicubic": (_cubic, 2.0), "bilinear": (_triangle, 1.0), "area": (_box, 0.5), "lanczos": (_lanczos, 3.0)}
+    {"bicubic": (cubic, 2.0), "bilinear": (_triangle, 1.0), "area": (_box, 0.5), "lanczos": (_lanczos, 3.0)}
 )
 """Interpolation kernels and their reach in pixels of the small picture."""
 

@@ -1,0 +1,61 @@
+"""What of an input could not be read as it was meant: counted, or the end of the job."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from rcan_video.errors import InputError
+from rcan_video.media.files import shown
+from rcan_video.options import OnCorrupt
+
+
+class Damage:
+    """The damage met so far in one input. With ``policy`` "fail" the first of it raises InputError.
+
+    ``packets`` of the video gave no frame, ``frames`` were patched by their decoder, and ``others_cut`` says that the
+    streams beside the video could not be read to their end. The counts have one writer each: the thread that reads the
+    video for the first two, the one that reads the others for the last.
+    """
+
+    def __init__(self, path: str, policy: OnCorrupt = "skip") -> None:
+        self._name = shown(path)
+        self._policy = policy
+        self.packets = 0
+        self.frames = 0
+        self.others_cut = False
+
+    def __bool__(self) -> bool:
+        return bool(self.packets or self.frames or self.others_cut)
+
+    def packet(self, at: Fraction | None) -> None:
+        """A packet of the video, at ``at`` seconds where it has a time, cannot be decoded."""
+        self.packets += 1
+        self._met(f"a packet{'' if at is None else f' at {float(at):.3f} s'} cannot be decoded")
+
+    def frame(self, index: int) -> None:
+        """A frame of the video was decoded as far as possible."""
+        self.frames += 1
+        self._met(f"frame {index} can be decoded in part only")
+
+    def cut(self) -> None:
+        """The other streams can be read no further."""
+        self.others_cut = True
+        self._met("its other streams can be read no further")
+
+    def notices(self, came: int, of: int | None) -> list[str]:
+        """Sentences for the end, where ``came`` frames ``of`` an expected number came out."""
+        found = []
+        if self.packets:
+            about = f" of about {of}" if of else ""
+            found.append(
+                f"{self.packets} damaged packets of {self._name} could not be decoded: {came}{about} frames came out"
+            )
+        if self.frames:
+            found.append(f"{self.frames} frames of {self._name} are damaged: they were decoded as far as possible")
+        if self.others_cut:
+            found.append(f"{self._name} is damaged: its other streams were read no further")
+        return found
+
+    def _met(self, what: str) -> None:
+        if self._policy == "fail":
+            raise InputError(f"{self._name} is damaged: {what}; --on-corrupt skip goes on with what can be read")

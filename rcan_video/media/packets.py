@@ -1,0 +1,111 @@
+"""Packets of the streams beside the video: from a file that is read a second time, or as a pipe brings them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import av
+from av.stream import Discard
+
+from rcan_video.errors import InputError
+from rcan_video.media.damage import Damage
+from rcan_video.media.files import open_input, reason
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of the input that is kept, in seconds of its own clock, and what is added to every time."""
+
+    start: Fraction | None = None
+    end: Fraction | None = None
+    shift: Fraction = Fraction(0)
+
+    def holds(self, time: Fraction) -> bool:
+        return (self.start is None or time >= self.start) and (self.end is None or time < self.end)
+
+
+class FilePackets:
+    """Packets of some streams of a file, from a container of its own: read at the pace of whoever asks."""
+
+    def __init__(self, path: str, indices: Sequence[int], window: Window, damage: Damage) -> None:
+        self._path = path
+        self._damage = damage
+        self._open(path, indices)
+        if window.start is not None:
+            try:
+                # A second early: seeking lands by the video's or the container's index, not by each stream's.
+                self.container.seek(max(0, int((window.start - 1) * av.time_base)), backward=True)
+            except av.FFmpegError:  # it cannot seek, and has moved all the same: from the top
+                self.container.close()
+                self._open(path, indices)
+        self._packets = self._read(window.end)
+
+    def _open(self, path: str, indices: Sequence[int]) -> None:
+        self.container = open_input(path)
+        self.streams = [self.container.streams[i] for i in indices]
+        for stream in self.container.streams:
+            if stream.index not in indices:
+                stream.discard = Discard.all
+
+    def __call__(self) -> Packet[Stream] | None:
+        return next(self._packets, None)
+
+    def close(self) -> None:
+        self.container.close()
+
+    def cover(self, index: int) -> bytes:
+        """The one packet of a stream of cover art; from a container of its own, which leaves the place of this one."""
+        with open_input(self._path) as container:
+            return next((bytes(p) for p in container.demux(container.streams[index]) if p.size), b"")
+
+    def _read(self, end: Fraction | None) -> Iterator[Packet[Stream]]:
+        open_streams = {s.index for s in self.streams}
+        try:
+            for packet in self.container.demux(self.streams):
+                if not packet.size:
+                    continue
+                at = packet_time(packet)
+                if end is not None and at is not None and at >= end:
+                    open_streams.discard(packet.stream_index)
+                    if not open_streams:
+                        return
+                yield packet
+        except av.error.InvalidDataError:  # cut off, or changed since the video's reader passed here
+            self._damage.cut()
+        except (av.FFmpegError, OSError) as error:
+            raise InputError(f"{self._path} cannot be read further: {reason(error)}") from error
+
+
+class PipePackets:
+    """Packets of a pipe, put here by the decoder that meets them."""
+
+    def __init__(self, container: InputContainer, indices: Sequence[int]) -> None:
+        self.container = container
+        self._indices = frozenset(indices)
+        self._queue: deque[Packet[Stream]] = deque()
+
+    def put(self, packet: Packet[Stream]) -> None:
+        if packet.stream_index in self._indices:
+            self._queue.append(packet)
+
+    def __call__(self) -> Packet[Stream] | None:
+        return self._queue.popleft() if self._queue else None
+
+    def close(self) -> None:
+        self._indices = frozenset()
+        self._queue.clear()
+
+
+def packet_time(packet: Packet[Any]) -> Fraction | None:
+    """Seconds; None for a packet without any time."""
+    ticks = packet.pts if packet.pts is not None else packet.dts
+    return None if ticks is None or not packet.time_base else ticks * Fraction(packet.time_base)
