@@ -98,7 +98,12 @@ def test_no_damage_no_word(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("format", "codec", "code"),
-    [("nut", "ffv1", 3), ("mpegts", "mpeg2video", 3), ("matroska", "ffv1", 0), ("yuv4mpegpipe", "wrapped_avframe", 0)],
+    [
+        ("nut", "ffv1", 3),
+        ("mpegts", "mpeg2video", 3),
+        ("matroska", "ffv1", 0),
+        ("yuv4mpegpipe", "wrapped_avframe", 0),
+    ],
 )
 def test_a_pipe_that_is_cut_ends_with_what_came(tmp_path: Path, format: str, codec: str, code: int) -> None:
     """As after ``head -c``. FFmpeg's readers of Matroska and Y4M take a cut frame for the end."""
