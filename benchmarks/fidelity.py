@@ -56,7 +56,7 @@ def row(path: Path, seconds: Fraction, folder: Path) -> str:
     except subprocess.TimeoutExpired:
         return f"| {path.name} | | **hangs** | | |"
     said = [text.removeprefix("rcan-video: ") for text in done.stderr.splitlines()]
-    if done.returncode:
+    if done.returncode and not target.exists():
         flaw = "**traceback** " if "Traceback" in done.stderr else ""
         sentence = said[-1].replace(f"{path.parent}/", "")
         return f"| {path.name} | {suffix} | exit {done.returncode} | | {flaw}{sentence} |"
@@ -72,10 +72,14 @@ def row(path: Path, seconds: Fraction, folder: Path) -> str:
         faults.append(f"tags {before.tags} to {after.tags}")
     if (before.matrix or ())[:6] != (after.matrix or ())[:6]:
         faults.append("**rotation lost**")
-    notices = [text for text in said if not re.search(r" to \d+x\d+, |: \d+ frames, |^frame \d+", text)]
-    notes = "; ".join([*faults, *notices]).replace(str(path.parent) + "/", "")
+    # Of the table of streams, which is indented, what is copied is in the column before.
+    fates = [" ".join(text.split()) for text in said if text.startswith("  ")][1:]
+    told = [text for text in said if not re.search(r"^  | to \d+x\d+, |: \d+ frames, |^frame \d+", text)]
+    notices = [text for text in fates if not text.endswith("-> copied")] + told
+    notes = "; ".join([*faults, *notices]).replace(f"{path.parent}/", "").replace(f"{folder}/", "")
     carried = ", ".join(after.others) or "-"
-    return f"| {path.name} | {suffix} | {len(after.times)} frames | {carried} | {notes} |"
+    ended = f", exit {done.returncode}" if done.returncode else ""
+    return f"| {path.name} | {suffix} | {len(after.times)} frames{ended} | {carried} | {notes} |"
 
 
 def main() -> None:
