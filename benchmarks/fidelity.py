@@ -44,6 +44,18 @@ def see(path: Path, seconds: Fraction | None) -> Seen:
     return Seen(times, (info.width, info.height), info.color.tags, info.display_matrix, others)
 
 
+def brief(text: str) -> str:
+    """A row's remarks in fewer words."""
+    text = re.sub(r"ColorTags\(matrix=(\d+), primaries=(\d+), transfer=(\d+), range=(\d), siting='?(\w+)'?\)",
+                  r"\1/\2/\3 range \4 siting \5", text)  # fmt: skip
+    return re.sub(
+        r"does not say which colour matrix it uses: it is read as BT.601, as its size suggests, and stays untagged, "
+        r"but at (\S+) players may take it for BT.709",
+        r"is untagged and read as BT.601; at \1 players may take it for BT.709",
+        text,
+    )
+
+
 def row(path: Path, seconds: Fraction, folder: Path) -> str:
     suffix = path.suffix if path.suffix in OWN_KIND else ".mkv"
     target = folder / f"out{suffix}"
@@ -76,7 +88,7 @@ def row(path: Path, seconds: Fraction, folder: Path) -> str:
     fates = [" ".join(text.split()) for text in said if text.startswith("  ")][1:]
     told = [text for text in said if not re.search(r"^  | to \d+x\d+, |: \d+ frames, |^frame \d+", text)]
     notices = [text for text in fates if not text.endswith("-> copied")] + told
-    notes = "; ".join([*faults, *notices]).replace(f"{path.parent}/", "").replace(f"{folder}/", "")
+    notes = brief("; ".join([*faults, *notices])).replace(f"{path.parent}/", "").replace(f"{folder}/", "")
     carried = ", ".join(after.others) or "-"
     ended = f", exit {done.returncode}" if done.returncode else ""
     return f"| {path.name} | {suffix} | {len(after.times)} frames{ended} | {carried} | {notes} |"
