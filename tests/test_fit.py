@@ -314,3 +314,31 @@ def test_side_data_that_pyav_does_not_know(tmp_path: Path) -> None:
     """The second view of an MV-HEVC clip has some; it is no reason to refuse the first."""
     info = probe(str(shared("odd/mvhevc_spatial.mov")))
     assert (info.width, info.height, info.hdr, info.dynamic) == (1934, 2160, None, ())
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])
+def test_a_timecode_is_kept_with_the_video(tmp_path: Path, suffix: str) -> None:
+    """The muxer writes the track of it anew: copied, it would be refused."""
+    plain = make_clip(tmp_path / "plain.mov", frames=5, size=(64, 48))
+    source, target = tmp_path / "in.mov", tmp_path / f"out{suffix}"
+    with av.open(str(plain)) as file, av.open(str(source), "w") as output:
+        stream = output.add_stream_from_template(file.streams.video[0])
+        stream.metadata["timecode"] = "01:02:03:04"
+        for packet in file.demux(file.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    heard = Listener()
+    upscale(options(source, target, streams=StreamOptions(strict=True)), heard)
+    assert heard.rows[1].after == "left out" and heard.rows[1].why.startswith("it holds the timecode")
+    with av.open(str(target)) as file:
+        tags = {key.lower(): value for key, value in file.streams.video[0].metadata.items()}
+        assert tags["timecode"] == "01:02:03:04"
+        assert len(file.streams.data) == (0 if suffix == ".mkv" else 1)
+
+    part = options(source, target, start=Fraction(2, 25), overwrite=True)
+    report = upscale(part)
+    (notice,) = report.notices
+    assert notice.endswith("is left out: it holds the timecode of the first frame, and the part begins later")
+    with av.open(str(target)) as file:
+        assert "timecode" not in {key.lower() for key in file.streams.video[0].metadata}

@@ -99,7 +99,7 @@ class Writer:
             # Where times cannot be stored, frames follow each other at the nominal rate.
             self._counts = self.container in _UNTIMED or self.target.codec in _FIXED_RATE
             self._time_base = 1 / info.rate if self._counts else info.time_base
-            self._stream = self._add_video()
+            self._stream = self._add_video(from_start=window.start is None)
             if packets is not None:
                 self._board(packets, streams or StreamOptions(), window)
             if holds_chapters(self.container):
@@ -209,10 +209,11 @@ class Writer:
             options,
             chapters=bool(info.chapters),
             pipe=isinstance(packets, PipePackets),
+            from_start=window.start is None,
         )
         self._passengers = Passengers(self._output, self.ledger, packets, self.plans, window, options.audio_bitrate)
 
-    def _add_video(self) -> VideoStream:
+    def _add_video(self, *, from_start: bool) -> VideoStream:
         target, tags = self.target, self.target.color.tags
         if target.codec == "libsvtav1":
             os.environ.setdefault("SVT_LOG", "1")  # errors only: its banner would run over the progress bar
@@ -226,7 +227,9 @@ class Writer:
         context = stream.codec_context
         stream.width, stream.height, stream.pix_fmt = target.width, target.height, target.pix_fmt
         stream.time_base = context.time_base = self._time_base
-        stream.metadata.update(self._info.stream_tags)
+        # The timecode is that of the first frame, and would be wrong for a part that begins later.
+        tags_kept = {k: v for k, v in self._info.stream_tags.items() if from_start or k.lower() != "timecode"}
+        stream.metadata.update(tags_kept)
         stream.disposition = Disposition.default
         context.color_range = tags.range
         context.colorspace = tags.matrix

@@ -30,6 +30,9 @@ _TEXT_SUBTITLES = frozenset(
 )
 _TEXT_OF = {"mp4": "mov_text", "mov": "mov_text", "webm": "webvtt", "matroska": "subrip"}
 
+# Containers that keep the timecode of the first frame with the video, as a track that the muxer writes itself or as a tag.
+_TIMECODES = frozenset({"mp4", "mov", "matroska", "nut"})
+
 # Containers that have chapters of their own, and so need no text track for them.
 _CHAPTERS = frozenset({"mp4", "mov", "matroska", "webm", "nut"})
 
@@ -68,16 +71,23 @@ def fit(
     *,
     chapters: bool,
     pipe: bool,
+    from_start: bool,
 ) -> tuple[StreamPlan, ...]:
     """A plan for each of ``infos``; ``streams`` are all of the input's, by index. ``chapters``: the input has some;
-    ``pipe``: it can be read once only."""
+    ``pipe``: it can be read once only; ``from_start``: its first frame is kept."""
     if _holds_video_alone(container):
         return tuple(_lost(info, f"{container} holds video alone") for info in infos)
-    return tuple(_plan(streams[info.index], info, container, options, chapters, pipe) for info in infos)
+    return tuple(_plan(streams[info.index], info, container, options, chapters, pipe, from_start) for info in infos)
 
 
 def _plan(
-    stream: Stream, info: StreamInfo, container: str, options: StreamOptions, chapters: bool, pipe: bool
+    stream: Stream,
+    info: StreamInfo,
+    container: str,
+    options: StreamOptions,
+    chapters: bool,
+    pipe: bool,
+    from_start: bool,
 ) -> StreamPlan:
     copy = StreamPlan(info, "copy", info.codec)
     if info.kind == "audio":
@@ -90,6 +100,12 @@ def _plan(
         return _plan_subtitle(stream, info, container, options)
     if info.kind == "data" and chapters and info.codec == "bin_data" and holds_chapters(container):
         return StreamPlan(info, "drop", why="it holds the chapters, which are kept as such")
+    if info.kind == "data" and "timecode" in stream.metadata:
+        if not from_start:
+            return _lost(info, "it holds the timecode of the first frame, and the part begins later")
+        if container in _TIMECODES:
+            return StreamPlan(info, "drop", why="it holds the timecode, which is kept with the video")
+        return _lost(info, f"{container} has no place for a timecode")
     if info.cover and container == "matroska" and not pipe:
         return StreamPlan(info, "convert", info.codec, "Matroska keeps cover art as an attachment")
     if info.cover and container != "mp4":  # MOV takes it into the header, and then drops the picture
