@@ -30,7 +30,7 @@ _TEXT_SUBTITLES = frozenset(
 )
 _TEXT_OF = {"mp4": "mov_text", "mov": "mov_text", "webm": "webvtt", "matroska": "subrip"}
 
-# Containers that keep the timecode of the first frame with the video, as a track that the muxer writes itself or as a tag.
+# Containers that keep the timecode of the first frame with the video: as a track that their muxer writes, or as a tag.
 _TIMECODES = frozenset({"mp4", "mov", "matroska", "nut"})
 
 # Containers that have chapters of their own, and so need no text track for them.
