@@ -1,0 +1,355 @@
+"""The parts of training: reduction bit for bit, compressed clips, stored data, patches, factors and short tails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from clips import make_clip, needs_encoder, shared
+from torch import nn
+from train_helpers import small_options, texture, write_textures
+
+from rcan_video import errors
+from rcan_video.metrics import Pixels, psnr
+from rcan_video.network.fold import FoldedTail
+from rcan_video.network.rcan import RCAN, RCANConfig
+from rcan_video.train import store, video
+from rcan_video.train.data import Pair, Patches, Pool, detail, turned
+from rcan_video.train.degrade import KERNELS, reduce
+from rcan_video.train.prepare import prepare
+from rcan_video.train.reparam import collapsed, factorise
+from rcan_video.train.start import starting_point, structure
+from rcan_video.train.tails import official, short_form, shortened, standard_form
+
+# --- degrade ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_reduction_is_the_published_one_bit_for_bit(scale: int) -> None:
+    """Set5: the high- and low-resolution pictures that every paper measures with."""
+    small = sorted(shared(f"sr/Set5/LRBI/x{scale}").glob("*.png"))
+    assert len(small) == 5
+    for path in small:
+        hr = store.read_picture(shared(f"sr/Set5/HR/x{scale}/{path.name}"))
+        assert np.array_equal(reduce(hr, scale), store.read_picture(path)), path.name
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+def test_reduction_keeps_what_is_flat_and_where_things_are(kernel: str, scale: int) -> None:
+    flat = np.full((5 * scale + scale - 1, 4 * scale, 3), 77, np.uint8)
+    assert np.array_equal(reduce(flat, scale, kernel), np.full((5, 4, 3), 77))
+    ramp = np.broadcast_to(np.arange(8 * scale, dtype=np.uint8)[:, None, None], (8 * scale, scale, 3))
+    inner = slice(3, 5)  # far from the edges
+    centres = scale * np.arange(8) + (scale - 1) / 2
+    assert np.abs(reduce(np.ascontiguousarray(ramp), scale, kernel)[inner, 0, 0] - centres[inner]).max() <= 0.5
+
+
+def test_area_is_the_mean_of_the_pixels() -> None:
+    picture = texture(0, 12)
+    columns = np.floor(picture.reshape(4, 3, 12, 3).mean(1) + 0.5)
+    assert np.array_equal(reduce(picture, 3, "area"), np.floor(columns.reshape(4, 4, 3, 3).mean(2) + 0.5))
+
+
+@pytest.mark.parametrize("picture", [np.zeros((1, 9, 3), np.uint8), np.zeros((9, 9, 3)), np.zeros((9, 9), np.uint8)])
+def test_what_cannot_be_reduced(picture: Pixels) -> None:
+    with pytest.raises(ValueError, match="cannot reduce"):
+        reduce(picture, 2)
+
+
+# --- video ------------------------------------------------------------------------------------------------------------
+
+
+def footage(frames: Pixels, folder: Path) -> store.Footage:
+    return store.Footage(folder / "x.png", "key", frames, folder)
+
+
+@pytest.fixture
+def still(tmp_path: Path) -> store.Footage:
+    return footage(texture(0, 700)[None], tmp_path)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_compression_costs_more_at_a_higher_crf_and_keeps_the_order(codec: str) -> None:
+    needs_encoder(codec)
+    gray = [texture(seed, 128)[:, :, :1].repeat(3, axis=2) for seed in range(5)]  # 4:2:0 costs colour more than any CRF
+    frames = np.stack([reduce(picture, 2) for picture in gray])
+    fine, coarse = (video.compressed(frames, codec, {"crf": crf, "preset": "veryfast"}, 1) for crf in ("4", "38"))
+    assert fine.shape == coarse.shape == frames.shape and fine.dtype == np.uint8
+    for k, frame in enumerate(frames):
+        assert psnr(frame, fine[k]) > psnr(frame, coarse[k]) + 3
+        assert max(range(5), key=lambda other: psnr(frames[other], fine[k])) == k
+
+
+def test_colours_survive_the_way_through_an_encoder() -> None:
+    needs_encoder("libx264")
+    flat = np.empty((3, 32, 32, 3), np.uint8)
+    flat[:] = (200, 60, 30)
+    for matrix in (1, 6):
+        back = video.compressed(flat, "libx264", {"crf": "1"}, matrix)
+        assert np.abs(back.astype(int) - flat).max() <= 2
+
+
+def test_sequences_are_a_function_of_their_numbers(still: store.Footage) -> None:
+    needs_encoder("libx265")
+    small, large = video.sequence([still], 2, np.random.default_rng((1, 5)))
+    again, _ = video.sequence([still], 2, np.random.default_rng((1, 5)))
+    other, _ = video.sequence([still], 2, np.random.default_rng((1, 6)))
+    assert small.shape == (3, 192, 192, 3) and large.shape == (3, 384, 384, 3)
+    assert np.array_equal(small, again) and not np.array_equal(small, other)
+
+
+def test_small_and_large_frames_belong_together(still: store.Footage) -> None:
+    """Not one pixel off, in place or in time: the reduced large frame is nearer than the shifted one."""
+    needs_encoder("libx265")
+    for seed in range(6):
+        small, large = video.sequence([still], 2, np.random.default_rng((2, seed)))
+        for lr, hr in zip(small, large, strict=True):
+            near = psnr(lr[2:-2, 2:-2], reduce(hr, 2)[2:-2, 2:-2])
+            for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+                moved = np.roll(reduce(hr, 2), (dy, dx), (0, 1))
+                assert near > psnr(lr[2:-2, 2:-2], moved[2:-2, 2:-2])
+
+
+def test_stills_move_and_clips_stay_clips(still: store.Footage, tmp_path: Path) -> None:
+    differences = []
+    for seed in range(40):
+        frames = video.moving(still, 384, np.random.default_rng(seed))
+        assert frames.shape == (store.RUN, 384, 384, 3)
+        differences.append(float(np.abs(np.diff(frames.astype(int), axis=0)).mean()))
+    assert 2 <= sum(d == 0 for d in differences) <= 20
+    clip = footage(np.stack([np.full((40, 40, 3), n, np.uint8) for n in range(2 * store.RUN)]), tmp_path)
+    values = video.moving(clip, 32, np.random.default_rng(0))[:, 0, 0, 0]
+    assert np.array_equal(np.diff(values), np.ones(store.RUN - 1)) and values[0] % store.RUN == 0
+
+
+def test_compressed_data_is_made_once_and_goes_on_where_it_stopped(
+    still: store.Footage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def fake(*_: object) -> tuple[Pixels, Pixels]:
+        made.append(1)
+        if len(made) == 4:
+            raise KeyboardInterrupt
+        return np.full((3, 8, 8, 3), len(made), np.uint8), np.full((3, 16, 16, 3), len(made), np.uint8)
+
+    monkeypatch.setattr(video, "sequence", fake)
+    monkeypatch.setattr(video, "_CHUNK", 2)
+    with pytest.raises(KeyboardInterrupt):
+        video.compressed_pairs([still], 2, 4, 1, tmp_path, lambda _: None)
+    pairs = video.compressed_pairs([still], 2, 4, 1, tmp_path, lambda _: None)
+    assert len(made) == 6  # two, two that were lost with their file, and these again
+    assert [pair.lr.shape for pair in pairs] == [(6, 8, 8, 3)] * 2
+    video.compressed_pairs([still], 2, 4, 1, tmp_path, lambda _: None)
+    assert len(made) == 6
+
+
+def test_the_video_degradation_mixes_clean_and_compressed(tmp_path: Path) -> None:
+    needs_encoder("libx265")
+    folder = write_textures(tmp_path / "pictures", 1, 400)
+    options = small_options(folder, degradation="video", sequences=3, valid=str(folder))
+    prepared = prepare(options, lambda _: None)
+    clean, made = prepared.patches.pools
+    assert (clean.share, made.share) == (0.3, 0.7) and made.pairs[0].lr.shape == (9, 192, 192, 3)
+    assert set(prepared.validation.sets) == {"psnr_y", "psnr_y_video"}
+
+
+# --- store ------------------------------------------------------------------------------------------------------------
+
+
+def test_files_are_decoded_once_and_known_by_their_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_textures(tmp_path / "pictures", 2)
+    (folder / "again.png").write_bytes((folder / "0.png").read_bytes())
+    (folder / "notes.txt").write_text("no picture")
+    cache = tmp_path / "cache"
+    paths = store.find([str(folder)])
+    assert [path.name for path in paths] == ["0.png", "1.png", "again.png"]
+    first = list(store.load(paths, cache, lambda _: None))
+    assert [np.array_equal(f.frames[0], texture(k)) for k, f in enumerate(first)] == [True, True]
+    assert np.array_equal(first[1].reduced(3)[0], reduce(texture(1), 3))
+    monkeypatch.setattr(store, "_decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(store, "reduce", lambda *_: pytest.fail("reduced again"))
+    renamed = (folder / "1.png").rename(folder / "z.png")
+    (again,) = store.load([renamed], cache, lambda _: None)
+    assert again.key == first[1].key and np.array_equal(again.reduced(3), first[1].reduced(3))
+
+
+def test_a_clip_gives_runs_of_frames(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=23, size=(64, 48))
+    (found,) = store.load(store.find([str(clip)]), tmp_path / "cache", lambda _: None)
+    assert found.frames.shape == (20, 48, 64, 3) and found.moving
+    steps = np.abs(np.diff(found.frames.astype(int), axis=0)).mean(axis=(1, 2, 3))
+    assert (steps > 0).all()
+    assert not list((tmp_path / "cache").rglob("*.raw"))
+
+
+def test_a_clip_shorter_than_a_run_gives_a_picture(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=3, size=(64, 48))
+    (found,) = store.load([clip], tmp_path / "cache", lambda _: None)
+    assert found.frames.shape == (1, 48, 64, 3) and not found.moving
+
+
+@pytest.mark.parametrize(("name", "words"), [("broken.png", "no picture that OpenCV can read"), ("broken.mp4", "mp4")])
+def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / name).write_bytes(b"nothing of the kind")
+    with pytest.raises(errors.InputError, match=words):
+        list(store.load([tmp_path / name], tmp_path / "cache", lambda _: None))
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(errors.InputError, match="holds no picture and no video"):
+        store.find([str(tmp_path)])
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+def addressed_pair(size: int, scale: int, mark: int) -> Pair:
+    """A pair whose pixels tell where they are; the large picture repeats the small one's."""
+    y, x = np.mgrid[:size, :size]
+    lr = np.stack([y, x, np.full_like(x, mark)], -1).astype(np.uint8)[None]
+    return Pair(lr, lr.repeat(scale, 1).repeat(scale, 2))
+
+
+@pytest.fixture
+def patches() -> Patches:
+    pools = [Pool([addressed_pair(40, 2, 0), addressed_pair(60, 2, 1)], 0.3), Pool([addressed_pair(50, 2, 2)], 0.7)]
+    return Patches(pools, 2, 10, seed=1)
+
+
+def test_a_batch_is_a_function_of_seed_step_and_place(patches: Patches) -> None:
+    small, large = patches.batch(7, range(8))
+    assert small.shape == (8, 3, 10, 10) and large.shape == (8, 3, 20, 20) and small.dtype == torch.uint8
+    halves = [patches.batch(7, places) for places in (range(4), range(4, 8))]
+    assert torch.equal(torch.cat([half[0] for half in halves]), small)
+    assert torch.equal(torch.cat([half[1] for half in halves]), large)
+    assert not torch.equal(patches.batch(8, range(8))[0], small)
+    assert not torch.equal(Patches(patches.pools, 2, 10, seed=2).batch(7, range(8))[0], small)
+
+
+def test_both_patches_are_the_same_place_in_the_same_position(patches: Patches) -> None:
+    small, large = patches.batch(0, range(200))
+    assert torch.equal(large, small.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    corners = {tuple(torch.sign(s[:2, 0, 0].int() - s[:2, -1, -1].int()).tolist()) for s in small}
+    transposed = {bool(s[0, 0, 0] == s[0, -1, 0]) for s in small}
+    assert len(corners) == 4 and transposed == {True, False}  # all eight positions
+
+
+def test_pools_have_their_shares_and_large_pictures_more_patches(patches: Patches) -> None:
+    marks = [int(s[2, 0, 0]) for step in range(20) for s in patches.batch(step, range(50))[0]]
+    shares = [marks.count(mark) / len(marks) for mark in range(3)]
+    assert shares == pytest.approx([0.3 * 40 / 100, 0.3 * 60 / 100, 0.7], abs=0.05)
+
+
+def test_detail_is_preferred() -> None:
+    picture = np.full((1, 40, 80, 3), 128, np.uint8)
+    picture[:, :, 40:] = texture(0, 40)
+    found = Patches([Pool([Pair(picture, picture)])], 1, 10, seed=1).batch(0, range(200))[0]
+    busy = sum(detail(patch.permute(1, 2, 0).numpy()) > 0 for patch in found) / 200
+    assert busy > 0.7  # 0.57 of all places
+
+
+def test_positions_are_eight() -> None:
+    picture = texture(0, 8)
+    assert len({turned(picture, k).tobytes() for k in range(8)}) == 8 and turned(picture, 0) is picture
+
+
+# --- reparam, tails, start --------------------------------------------------------------------------------------------
+
+
+def test_collapsed_factors_are_the_expanded_convolutions() -> None:
+    """K0 beside B, K and A one after the other."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(5, 7, 3, padding=1).double()
+    before = conv.weight.detach().clone()
+    net = nn.Sequential(conv)
+    factorise(net)
+    factors = conv.parametrizations.weight[0].double()  # type: ignore[union-attr, index]
+    conv.weight = before  # the sum is what was assigned, to float64's rounding
+    assert torch.allclose(collapsed(net)["0.weight"], before, rtol=0, atol=1e-14)
+    with torch.no_grad():
+        factors.A.normal_()
+    x = torch.randn(2, 5, 9, 9, dtype=torch.float64)
+    inner = factors.K.shape[0]
+    kernel = factors.K.view(inner, 3, 3, inner).permute(0, 3, 1, 2)
+    expanded = F.conv2d(F.conv2d(x, factors.B[:, :, None, None]), kernel, padding=1)
+    expanded = F.conv2d(expanded, factors.A[:, :, None, None])
+    expanded = expanded + F.conv2d(x, conv.parametrizations.weight.original, conv.bias, padding=1)  # type: ignore[union-attr, arg-type]
+    assert torch.allclose(net(x), expanded, rtol=0, atol=1e-12)
+    assert torch.allclose(F.conv2d(x, collapsed(net)["0.weight"], conv.bias, padding=1), expanded, rtol=0, atol=1e-12)
+
+
+def test_factorising_changes_neither_the_function_nor_the_plain_parameters() -> None:
+    torch.manual_seed(0)
+    net = shortened(RCAN(RCANConfig(1, 2, 8, 4, rgb_range=1.0, mean_shift=False))).double()
+    x = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    before, names = net(x), {name for name, _ in net.named_parameters()}
+    factorise(net)
+    assert torch.allclose(net.double()(x), before, rtol=0, atol=1e-6)  # the factors are born in float32
+    assert collapsed(net).keys() == names
+    net(x).sum().backward()
+    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for n, p in net.named_parameters() if "K" in n)
+
+
+@pytest.mark.parametrize(("upscale", "features"), [(1, 3), (2, 3), (2, 16), (3, 4), (4, 12), (4, 16), (8, 48)])
+def test_a_short_tail_in_the_official_layout_is_the_short_convolution(upscale: int, features: int) -> None:
+    torch.manual_seed(0)
+    config = RCANConfig(1, 1, features, 1, upscale=upscale, rgb_range=1.0, mean_shift=False)
+    weight, bias = torch.randn(3 * upscale**2, features, 3, 3), torch.randn(3 * upscale**2)
+    net = RCAN(config)
+    net.tail.load_state_dict(standard_form(weight, bias, config))
+    x = torch.randn(2, features, 6, 7, dtype=torch.float64)
+    short = F.pixel_shuffle(F.conv2d(x, weight.double(), bias.double(), padding=1), upscale)
+    with torch.no_grad():
+        assert torch.allclose(net.tail.double()(x), short, rtol=0, atol=1e-12)
+    form = short_form(net.float())
+    assert form is not None
+    assert torch.allclose(form[0], weight, atol=1e-6) and torch.allclose(form[1], bias, atol=1e-6)
+    assert FoldedTail(net.tail.double(), config).border is None  # the fold finds the short path
+
+
+def test_too_few_features_hold_no_short_tail() -> None:
+    config = RCANConfig(1, 1, 11, 1, upscale=4)
+    with pytest.raises(ValueError, match="a short tail for x4 takes 12 features, not 11"):
+        standard_form(torch.zeros(48, 11, 3, 3), torch.zeros(48), config)
+
+
+def test_the_official_layout_of_a_short_network_is_the_same_function() -> None:
+    torch.manual_seed(0)
+    net = shortened(RCAN(RCANConfig(1, 1, 12, 4, upscale=4, unshuffle=2, rgb_range=1.0, mean_shift=False)))
+    x = torch.rand(1, 3, 10, 12)
+    with torch.no_grad():
+        assert torch.allclose(official(net)(x), net(x), atol=1e-6)
+
+
+def texture_patches(scale: int) -> Patches:
+    pictures = [texture(seed, 24 * scale) for seed in range(3)]
+    return Patches([Pool([Pair(reduce(p, scale)[None], p[None]) for p in pictures])], scale, 12, seed=1)
+
+
+@pytest.mark.parametrize("tail", ["short", "standard"])
+def test_a_new_network_has_no_dead_parts(tail: str) -> None:
+    """Every kernel gets a gradient, the parts of a standard tail that its fit leaves at rest as well."""
+    options = small_options(Path(), tail=tail)
+    net = starting_point(structure(options, None), None, texture_patches(2), options)
+    x = torch.rand(2, 3, 12, 12)
+    net(x).square().mean().backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None and bool((parameter.grad != 0).any()), name
+    weight = net.tail[0][0].weight if tail == "standard" else net.tail[0].weight  # type: ignore[index, union-attr]
+    assert bool((weight != 0).all())
+
+
+def test_a_checkpoints_own_tail_is_taken_over_exactly() -> None:
+    torch.manual_seed(3)
+    source = official(shortened(RCAN(RCANConfig(1, 1, 8, 4, rgb_range=1.0, mean_shift=False))))
+    options = small_options(Path(), groups=None, blocks=None, features=None)
+    net = starting_point(structure(options, source), source, texture_patches(2), options)
+    x = torch.rand(1, 3, 9, 9)
+    with torch.no_grad():
+        assert torch.allclose(net(x), source(x), atol=1e-6)
