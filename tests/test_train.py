@@ -3,6 +3,7 @@ refuses."""
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import signal
@@ -25,9 +26,10 @@ from rcan_video.network import checkpoint
 from rcan_video.network.catalog import load_model
 from rcan_video.network.fold import FoldedRCAN
 from rcan_video.network.rcan import RCAN, RCANConfig
-from rcan_video.train import journal
+from rcan_video.train import journal, loop
 from rcan_video.train.degrade import reduce
 from rcan_video.train.loop import learning_rate, train
+from rcan_video.train.reparam import collapsed, factorise
 from rcan_video.train.state import COLUMNS, Log, StateFolder, read_log
 from rcan_video.train.validate import enlarged
 
@@ -184,7 +186,7 @@ def test_two_processes_train_as_one_does(pictures: Path, tmp_path: Path) -> None
     """torchrun: each takes half of every batch, and their gradients are averaged."""
     line = [str(pictures), "--cache", str(tmp_path / "cache"), "--iterations", "8", "--device", "cpu", "--threads", "1"]
     line += ["--groups", "1", "--blocks", "1", "--features", "8", "--batch", "4", "--patch", "12"]
-    line += ["--log-every", "1", "--validate-every", "8", "--quiet"]
+    line += ["--log-every", "1", "--validate-every", "8", "--warmup", "1", "--quiet"]
     assert run(*line, tmp_path / "one.safetensors").returncode == 0
     script = tmp_path / "start.py"
     script.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{command()[2]}\n")
@@ -194,7 +196,7 @@ def test_two_processes_train_as_one_does(pictures: Path, tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stderr
     one, two = ([float(row["loss"]) for row in rows(tmp_path / f"{n}.safetensors.train")] for n in ("one", "two"))
-    assert len(one) == 8 and two == pytest.approx(one, rel=1e-3)
+    assert len(one) == 8 and two == pytest.approx(one, rel=2e-4)  # sums in another order, which Adam enlarges
 
 
 # --- it learns, and what it writes ------------------------------------------------------------------------------------
@@ -277,6 +279,21 @@ def test_a_body_of_x2_starts_x3_above_bicubic(pictures: Path) -> None:
     assert watched.scores[0]["psnr_y"] > sum(plain) / 3 + 0.3
 
 
+def test_the_average_is_of_plain_kernels_not_of_factors() -> None:
+    torch.manual_seed(0)
+    net = RCAN(RCANConfig(1, 1, 8, 4))
+    average, before = copy.deepcopy(net), {name: p.detach().clone() for name, p in net.named_parameters()}
+    factorise(net)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    plain = collapsed(net)
+    loop._follow(average, net, 0.75)
+    for name, parameter in average.named_parameters():
+        assert torch.allclose(parameter, 0.75 * before[name] + 0.25 * plain[name], atol=1e-6), name
+    assert not torch.allclose(plain["head.0.weight"], before["head.0.weight"], atol=0.01)
+
+
 def test_the_schedule_warms_up_stays_and_falls() -> None:
     options = replace(small_options(Path()), iterations=1000, learning_rate=1e-3, warmup=100, decay=0.4)
     rates = [learning_rate(step, options) for step in range(1000)]
@@ -346,10 +363,10 @@ def test_a_loss_that_is_not_finite_ends_it_and_leaves_the_last_good_state(
         return 1e-3 if step < 4 else float("inf")
 
     monkeypatch.setattr("rcan_video.train.loop.learning_rate", spoiled)
-    with pytest.raises(errors.NotFinite, match="no longer finite at iteration 6: give a smaller --lr"):
-        trained(pictures, save_every=0.0)
+    with pytest.raises(errors.NotFinite, match="no longer finite at iteration 10: give a smaller --lr"):
+        trained(pictures, save_every=0.0, log_every=5)
     state = torch.load(pictures.parent / "out.safetensors.train" / "state.pt", weights_only=True)
-    assert state["step"] <= 5 and not (pictures.parent / "out.safetensors").exists()
+    assert state["step"] == 4 and not (pictures.parent / "out.safetensors").exists()
 
 
 def test_out_of_memory_is_said(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,7 @@ def _train(
                 raise NotFinite(f"the loss is no longer finite at iteration {step}: give a smaller --lr")
             if journal:
                 journal.log(average, step, rate, mean)
-        if journal and (last or journal.save_is_due()) and bool(losses.isfinite()):
+        if journal and (last or journal.save_is_due()) and _is_finite(net):
             parts = {"net": net, "average": average, "optimizer": optimizer, "scaler": scaler}
             journal.save({name: part.state_dict() for name, part in parts.items()} | {"step": step, "losses": losses})
     if journal:
@@ -159,6 +159,11 @@ def _follow(average: nn.Module, net: nn.Module, weight: float) -> None:
     averages is not the average of products."""
     plain, mine = collapsed(net), dict(average.named_parameters())
     torch._foreach_lerp_([mine[name] for name in plain], list(plain.values()), 1 - weight)
+
+
+def _is_finite(net: nn.Module) -> bool:
+    """Whether there is anything to go on from: a loss that explodes spoils the parameters before it is noticed."""
+    return all(bool(parameter.isfinite().all()) for parameter in net.parameters())
 
 
 def _recipe(options: TrainOptions, shape: Structure, prepared: Prepared, init: LoadedModel | None) -> dict[str, object]:
