@@ -6,11 +6,14 @@ Colour code points (``ColorTags``) are those of ISO/IEC 23091-2 (H.273), which F
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from rcan_video.errors import InputError
 
@@ -253,6 +256,26 @@ class Frame:
     @property
     def nbytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in self.planes)
+
+
+def digest(planes: Sequence[Tensor]) -> str:
+    """A hash of every sample of some planes: equal for equal pictures, on every machine."""
+    found = hashlib.blake2b(digest_size=16)
+    for plane in planes:
+        found.update(np.ascontiguousarray(plane).data)
+    return found.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place between two frames of an input, so that another run can go on there: ``index``, ``pts`` (time base of
+    the input) and ``digest`` of the frame behind it, and the damage met before it."""
+
+    index: int
+    pts: int
+    digest: str
+    damaged_packets: int
+    damaged_frames: int
 
 
 @dataclass(frozen=True, slots=True)
