@@ -25,6 +25,7 @@ from rcan_video.prepare import Job
 from rcan_video.progress import Progress, Silent
 from rcan_video.segments.home import finished, home
 from rcan_video.segments.job import in_segments
+from rcan_video.segments.plan import LONGEST
 from rcan_video.segments.store import Done
 
 
@@ -64,8 +65,8 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         with job.part_file() as part, job.writer(part) as writer:
             whole = why_whole(writer.target, writer.container, job.info)
             if index is None or whole is not None:
-                if whole is not None:
-                    job.told.append(f"a run that is interrupted will begin again: {whole}")
+                if whole is not None and not (job.info.frames and job.info.frames <= LONGEST):
+                    job.told.append(f"a run that is interrupted will have to begin again: {whole}")
                 return in_one_go(job, writer, part)
         return in_segments(job, writer, index)
 

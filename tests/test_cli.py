@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "rcan_video")
 SAMPLE = ROOT / "examples/sample.mp4"
 FRAMES = 6
-INTERRUPTED = "rcan-video: interrupted before the output was complete: run the same command again\n"
+INTERRUPTED = "rcan-video: interrupted before anything was kept: run the same command to begin again\n"
 QUICK = ("--device", "cpu", "--threads", "1")
 SECONDS = 60.0  # for a process to do what takes it three
 

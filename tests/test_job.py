@@ -10,11 +10,11 @@ import pytest
 from clips import make_clip, read_packets, read_video
 
 import rcan_video
-from rcan_video import DeviceOptions, EncodeOptions, ModelOptions, Options, Report, job, probe, upscale
+from rcan_video import DeviceOptions, EncodeOptions, ModelOptions, Options, Report, prepare, probe, upscale
 from rcan_video.engine.base import Engine, Ticket
 from rcan_video.errors import DeviceError, InputError, OutputError, UsageError, VerificationError, WeightsError
 from rcan_video.frames import ColorTags, FrameBatch
-from rcan_video.media.encode import Writer
+from rcan_video.media.segment import SegmentWriter
 from rcan_video.progress import Silent, StreamRow
 
 SIZE = (48, 32)
@@ -34,7 +34,7 @@ class Listener(Silent):
         self.rows: list[StreamRow] = []
         self.finished: list[Report | None] = []
 
-    def start(self, description: str, total: int | None) -> None:
+    def start(self, description: str, total: int | None, kept: int = 0) -> None:
         self.started.append((description, total))
 
     def streams(self, rows: Sequence[StreamRow]) -> None:
@@ -206,13 +206,13 @@ def test_a_failure_midway_leaves_what_was_there(
     monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path, error: BaseException, old: bytes | None
 ) -> None:
     engines = []
-    opened = job.open_engine
+    opened = prepare.open_engine
 
     def open_failing(*args: object) -> Failing:
         engines.append(Failing(opened(*args), error))  # type: ignore[arg-type]
         return engines[-1]
 
-    monkeypatch.setattr(job, "open_engine", open_failing)
+    monkeypatch.setattr(prepare, "open_engine", open_failing)
     output, heard = tmp_path / "out.mp4", Listener()
     if old is not None:
         output.write_bytes(old)
@@ -237,10 +237,11 @@ def test_what_fails_its_check_never_gets_the_name(
         assert path.exists() and path != output
         raise VerificationError("not what was promised")
 
-    monkeypatch.setattr(job, "verify", refuse)
+    monkeypatch.setattr(prepare, "verify", refuse)
     with pytest.raises(VerificationError, match=r"promised; what was written is kept as .*out\.unverified\.mp4$"):
         upscale(options(clip, output, overwrite=True))
-    assert left_in(tmp_path) == [*([] if old is None else ["out.mp4"]), "out.unverified.mp4"]
+    # The frames are there: once the reason is gone, the same command only joins them.
+    assert left_in(tmp_path) == [*([] if old is None else ["out.mp4"]), "out.mp4.rcan", "out.unverified.mp4"]
     assert old is None or output.read_bytes() == old
     assert len(read_video(tmp_path / "out.unverified.mp4")) == FRAMES
 
@@ -255,7 +256,7 @@ def test_overwriting_replaces_the_old_file_by_the_whole_new_one(
     def look(*args: object) -> None:
         checked.append(output.read_bytes())
 
-    monkeypatch.setattr(job, "verify", look)
+    monkeypatch.setattr(prepare, "verify", look)
     upscale(options(clip, output, overwrite=True))
     assert checked == [b"old"]
     assert len(read_video(output)) == FRAMES
@@ -263,8 +264,8 @@ def test_overwriting_replaces_the_old_file_by_the_whole_new_one(
 
 
 def test_a_lost_frame_is_noticed(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:
-    real = Writer.write
-    monkeypatch.setattr(Writer, "write", lambda self, frame: frame.index == 3 or real(self, frame))
+    real = SegmentWriter.write
+    monkeypatch.setattr(SegmentWriter, "write", lambda self, frame: frame.index == 3 or real(self, frame))
     with pytest.raises(VerificationError, match="6 frames were decoded, 6 upscaled and 5 encoded"):
         upscale(options(clip, tmp_path / "out.mp4"))
     assert left_in(tmp_path) == []

@@ -32,7 +32,7 @@ class Listener(Silent):
         self.notices: list[str] = []
         self.total: int | None = None
 
-    def start(self, description: str, total: int | None) -> None:
+    def start(self, description: str, total: int | None, kept: int = 0) -> None:
         self.total = total
 
     def notice(self, text: str) -> None:

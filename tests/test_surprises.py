@@ -234,7 +234,7 @@ def test_damage_that_only_the_reader_of_the_sound_meets_is_told(tmp_path: Path) 
     packets.container.close()
     packets.container = Cut()  # type: ignore[assignment]
     assert packets() is None
-    assert damage and damage.notices(5, 5) == [f"{clip} is damaged: its other streams were read no further"]
+    assert damage and damage.others_notices() == [f"{clip} is damaged: its other streams were read no further"]
 
     packets = FilePackets(str(clip), [1], Window(), Damage(str(clip), "fail"))
     packets.container.close()

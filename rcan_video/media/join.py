@@ -17,11 +17,14 @@ from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.encoder import dress_video, tag_for_apple
 from rcan_video.media.files import MP4_FAMILY, open_input, output_errors
 from rcan_video.media.output import Output
-from rcan_video.media.segment import Encoded
+from rcan_video.media.segment import Encoded, segment_encoder
 
 if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
+
+# Codecs whose packets MP4 stores with lengths in place of start codes, and their parameter sets to match.
+_LENGTHS = frozenset({"libx264", "libx265"})
 
 Times = npt.NDArray[np.int64]
 
@@ -43,12 +46,16 @@ def join(output: Output, segments: Sequence[tuple[Path, Encoded]], info: VideoIn
         durations[-1] = lasts[-1]
     for pts, last in zip(shown.tolist(), lasts.tolist(), strict=True):
         output.ledger.video.note(pts, last, info.time_base)
-    with open_input(str(segments[0][0])) as first:
-        stream = _add_copy(output, first.streams.video[0], info, target)
-        output.begin(target.codec)
-        with output_errors(output.name):
-            output.mux(_stamped(segments, stream, info.time_base, order, dts, durations))
-            output.finish()
+    if len({encoded.headers for _, encoded in segments}) > 1:
+        raise VerificationError(
+            f"the segments of {output.name} have different parameter sets: run the command with --restart"
+        )
+    stream = _add_stream(output, segments[0][0], info, target)
+    dress_video(stream, info, target, from_start=output.from_start)
+    output.begin(target.codec)
+    with output_errors(output.name):
+        output.mux(_stamped(segments, stream, info.time_base, order, dts, durations))
+        output.finish()
 
 
 def decode_times(order: Times) -> Times:
@@ -67,16 +74,16 @@ def decode_times(order: Times) -> Times:
     return np.concatenate([lead, shown[: count - delay]])
 
 
-def _add_copy(output: Output, template: VideoStream, info: VideoInfo, target: VideoTarget) -> VideoStream:
-    # opaque: the decoder of AV1 is no encoder, and PyAV would look for one of its name.
-    stream = output.container.add_stream_from_template(template, opaque=True)
+def _add_stream(output: Output, segment: Path, info: VideoInfo, target: VideoTarget) -> VideoStream:
+    if target.codec not in _LENGTHS:
+        # What the container says of these (shape, chroma siting, profile) a segment does not give back: the stream is
+        # that of their encoder, which is never fed.
+        return segment_encoder(output.container, target, info).stream
+    with open_input(str(segment)) as file:
+        stream = output.container.add_stream_from_template(file.streams.video[0], opaque=True)
     stream.time_base = info.time_base
-    context = stream.codec_context
-    context.framerate = info.rate  # Matroska's default duration; what segments say is their time base
-    if info.sar is not None:
-        context.sample_aspect_ratio = info.sar
+    stream.codec_context.framerate = info.rate  # Matroska's default duration; what segments say is their time base
     tag_for_apple(stream, target.codec, output.format)
-    dress_video(stream, info, target, from_start=output.from_start)
     return stream
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import av
 
+from rcan_video.errors import VerificationError
 from rcan_video.frames import Frame, VideoInfo
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.encoder import VideoEncoder
@@ -23,6 +24,7 @@ from rcan_video.media.files import MP4_FAMILY, open_output, output_errors
 from rcan_video.media.output import container_options
 
 if TYPE_CHECKING:
+    from av.container import OutputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
 
@@ -76,6 +78,18 @@ def suffix(target: VideoTarget) -> str:
     return _CONTAINERS[target.codec]
 
 
+def segment_encoder(output: OutputContainer, target: VideoTarget, info: VideoInfo) -> VideoEncoder:
+    """The encoder of segments, which gives all of them the same parameter sets, as a new stream of ``output``.
+
+    Raises OutputError and UsageError as ``VideoEncoder``.
+    """
+    options = dict(target.options)
+    if target.codec in _STITCHABLE:
+        key, value = _STITCHABLE[target.codec]
+        options[key] = f"{options[key]}:{value}" if key in options else value
+    return VideoEncoder(output, target, info, info.time_base, options)
+
+
 class SegmentWriter:
     """Encodes a run of frames into the file at ``path``, which must not be anybody else's.
 
@@ -93,12 +107,8 @@ class SegmentWriter:
         self._gap = max(1, round(1 / (info.rate * info.time_base)))
         container = container_options(info.time_base, piped=False) | {"use_editlist": "0"}
         self._file = open_output(path, format=_CONTAINERS[target.codec], options=container, stop=threading.Event())
-        options = dict(target.options)
-        if target.codec in _STITCHABLE:
-            key, value = _STITCHABLE[target.codec]
-            options[key] = f"{options[key]}:{value}" if key in options else value
         try:
-            self._encoder = VideoEncoder(self._file, target, info, info.time_base, options)
+            self._encoder = segment_encoder(self._file, target, info)
             with output_errors(name):
                 self._file.start_encoding()
         except BaseException:
@@ -127,7 +137,11 @@ class SegmentWriter:
             headers = self._encoder.stream.codec_context.extradata or b""
             self._file.close()
             size = self._path.stat().st_size
-        assert self._packets == len(self._fed), f"{len(self._fed)} frames became {self._packets} packets"
+        if self._packets != len(self._fed):
+            raise VerificationError(
+                f"{len(self._fed)} frames of {self._name} went into the encoder and {self._packets} came back: "
+                "please report this"
+            )
         digest = hashlib.blake2b(headers, digest_size=16).hexdigest()
         return Encoded(len(self._fed), self._first, self._end, size, digest)
 

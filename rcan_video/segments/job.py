@@ -104,13 +104,15 @@ def _compute(job: Job, folder: JobFolder, engine: Engine, target: VideoTarget) -
         sink.finish(ending)
     frames = folder.done.frames
     if counts.decoded != counts.written or counts.written != sink.frames or frames != kept + sink.frames:
+        folder.forget()
         raise VerificationError(
             f"{counts.decoded} frames were decoded, {counts.written} upscaled and {frames - kept} encoded: "
             "please report this"
         )
     if ending is not None and ending.frames_out != frames:
+        folder.forget()
         raise VerificationError(
-            f"{ending.frames_out} frames were decoded, and the segments hold {frames}: run the command with --restart"
+            f"{ending.frames_out} frames were decoded, and the segments hold {frames}: please report this"
         )
     return counts.seconds
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcan_video.durable import create
-from rcan_video.errors import VerificationError
 from rcan_video.frames import Frame, FrameBatch, Mark, VideoInfo
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.decode import Source
@@ -91,8 +90,7 @@ class Feed:
 class Sink:
     """Encodes what a ``feed`` gave, upscaled, into the segments that ``folder`` lacks. For one thread.
 
-    Leaving the ``with`` throws the segment away that is not whole. Raises OutputError, and VerificationError where
-    segments do not fit together.
+    Leaving the ``with`` throws the segment away that is not whole. Raises OutputError and VerificationError.
     """
 
     def __init__(self, feed: Feed, folder: JobFolder, target: VideoTarget, info: VideoInfo, name: str) -> None:
@@ -146,12 +144,6 @@ class Sink:
             if self._writer is not None and number == self._number:
                 encoded = self._writer.finish()
                 self._writer = None
-                others = {r.encoded.headers for r in self._folder.done.records.values() if r.encoded is not None}
-                if others - {encoded.headers}:
-                    raise VerificationError(
-                        f"segment {number} of {self._name} has other parameter sets than those before it: "
-                        "run the command with --restart"
-                    )
             self._folder.keep(number, Record(encoded, self._feed.marks[number]))
 
 
