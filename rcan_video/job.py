@@ -41,8 +41,10 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         raise UsageError(f"standard output needs a container: give --format {', '.join(STREAM_FORMATS)}")
     if options.format is not None and PIPE not in (options.input, options.output):
         raise UsageError("--format is for standard input and output: the ending of a file says its container")
-    if options.output != PIPE and (done := finished(home(options.output, options.work_dir), Path(options.output))):
-        return _tidied(options, progress, done)
+    if options.output != PIPE and not options.restart:
+        done = finished(home(options.output, options.work_dir), Path(options.output))
+        if done is not None:
+            return _tidied(options, progress, done)
     check_output(options.input, options.output, overwrite=options.overwrite)
     model = load_model(options.model.model, options.model.scale)
     device = resolve_device(options.device.device)

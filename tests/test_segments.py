@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,14 +17,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rcan_video.errors import Interrupted
+from rcan_video.errors import Interrupted, OutputError, UsageError
 from rcan_video.job import upscale
-from rcan_video.options import DeviceOptions, EncodeOptions, Options
+from rcan_video.options import DeviceOptions, EncodeOptions, FrameOptions, Options
 from rcan_video.progress import Silent
 from rcan_video.segments import job as segments_job
 from rcan_video.segments.home import home
 from rcan_video.segments.run import Feed
-from tests.clips import make_clip, read_packets, read_video
+from rcan_video.segments.store import JobFolder
+from tests.clips import damage, make_clip, needs_encoder, read_packets, read_video
 
 SIZE = (32, 24)
 LENGTH = 10
@@ -148,3 +155,290 @@ def test_an_interrupted_job_lands_instead_of_decoding_from_the_top(
     monkeypatch.setattr(Source, "resume", lambda self, mark: opened.append(resume(self, mark)) or opened[-1])
     upscale(job)
     assert opened == [True]
+
+
+@pytest.mark.parametrize("container", [".mp4", ".mkv"])
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "settings"),
+    [
+        ("libx264", "yuv420p", {"bf": "2", "threads": "1"}),
+        ("libx264", "yuv444p10le", {"threads": "1"}),
+        ("libx265", "yuv420p10le", {"x265-params": "pools=1:frame-threads=1:bframes=3"}),
+        ("libsvtav1", "yuv420p", {"svtav1-params": "lp=1"}),
+        ("libvpx-vp9", "yuv420p", {"cpu-used": "8", "threads": "1"}),
+        ("ffv1", "yuv422p10le", {}),
+        ("prores_ks", "yuv422p10le", {}),
+    ],
+)
+@pytest.mark.parametrize("times", ["even", "uneven, from 10 s on"])
+def test_every_encoder_in_segments(
+    tmp_path: Path, container: str, codec: str, pix_fmt: str, settings: dict[str, str], times: str
+) -> None:
+    """All frames with all times, those at the seams included, and the same again after an interruption."""
+    needs_encoder(codec)
+    container = ".mov" if codec == "prores_ks" else container
+    size = (64, 64)
+    pts = [k * 512 for k in range(34)] if times == "even" else [128_000 + 400 * k + 37 * (k % 3) for k in range(34)]
+    source = make_clip(
+        tmp_path / "in.mkv", codec="ffv1", pix_fmt=pix_fmt, size=size, pts=pts, time_base=Fraction(1, 12_800), audio=1
+    )
+    encode = EncodeOptions(codec=codec, options=settings)
+    wanted = unbroken(source, tmp_path / f"whole{container}", encode=encode)
+    job = options(source, tmp_path / f"out{container}", encode=encode)
+    interrupt(job, 22)
+    assert upscale(job).kept == 20
+    found = read_video(tmp_path / f"out{container}")
+    assert_same(found, wanted)
+    began = [at for at, _ in read_video(source)]
+    assert len(found) == 34
+    for (at, _), source_at in zip(found, began, strict=True):
+        assert at is not None and source_at is not None
+        assert abs(at - source_at) < Fraction(1, 1000)
+
+
+@pytest.mark.parametrize("kind", ["elementary", "avi", "cfr"])
+def test_where_times_cannot_be_trusted_frames_are_counted(tmp_path: Path, kind: str) -> None:
+    changes: dict[str, object] = {}
+    if kind == "elementary":
+        source = make_clip(tmp_path / "in.h264", size=SIZE, frames=FRAMES, options={"g": "6"})
+    elif kind == "avi":
+        source = make_clip(tmp_path / "in.avi", codec="mpeg4", size=SIZE, frames=FRAMES, options={"g": "6"})
+    else:
+        source = make_clip(tmp_path / "in.mp4", size=SIZE, frames=30, options={"g": "6"})
+        changes["frames"] = FrameOptions(fps_mode="cfr", fps=Fraction(40))
+    wanted = unbroken(source, tmp_path / "whole.mkv", **changes)
+    job = options(source, tmp_path / "out.mkv", **changes)
+    interrupt(job, 25)
+    assert json.loads((home(job.output, None) / "plan.json").read_text())["by_pts"] is False
+    report = upscale(job)
+    assert report.kept == 20
+    assert report.frames_in == (30 if kind == "cfr" else FRAMES)
+    assert_same(read_video(tmp_path / "out.mkv"), wanted)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+@pytest.mark.parametrize("number", [14, 31])
+def test_damage_is_told_however_often_the_job_was_interrupted(tmp_path: Path, suffix: str, number: int) -> None:
+    whole = make_clip(tmp_path / f"in{suffix}", size=SIZE, frames=FRAMES, options={"g": "6"})
+    source = damage(whole, number)
+    wanted_report = upscale(options(source, tmp_path / "whole.mkv"))
+    assert wanted_report.damaged
+    job = options(source, tmp_path / "out.mkv")
+    interrupt(job, 25)
+    interrupt(job, 35)
+    report = upscale(job)
+    assert (report.damaged, report.skipped_packets, report.concealed_frames, report.frames_out) == (
+        True,
+        wanted_report.skipped_packets,
+        wanted_report.concealed_frames,
+        wanted_report.frames_out,
+    )
+    assert_same(read_video(tmp_path / "out.mkv"), read_video(tmp_path / "whole.mkv"))
+
+
+def test_packets_that_give_no_frame_and_no_error_are_told(tmp_path: Path) -> None:
+    """As FFmpeg's decoder of MPEG-2 does with some damage."""
+    whole = make_clip(tmp_path / "in.mkv", codec="mpeg2video", size=SIZE, frames=FRAMES, options={"g": "6", "b": "2M"})
+    assert upscale(options(whole, tmp_path / "whole.mkv")).notices == ()
+    report = upscale(options(damage(whole, 14), tmp_path / "out.mkv"))
+    assert (report.frames_out, report.damaged) == (FRAMES - 1, False)
+    assert any("1 packets of" in notice and "gave no frame" in notice for notice in report.notices)
+
+
+def test_a_segment_that_has_vanished_is_computed_again(clip: Path, tmp_path: Path) -> None:
+    """Holes in the middle: the decoder lands twice, and the segments around them stay."""
+    wanted = unbroken(clip, tmp_path / "whole.mp4")
+    job = options(clip, tmp_path / "out.mp4")
+    interrupt(job, 45)
+    folder = home(job.output, None)
+    (folder / "000001.mp4").unlink()
+    (folder / "000002.mp4").write_bytes(b"cut short")
+    watcher = Watcher()
+    assert upscale(job, watcher).kept == 10
+    assert watcher.updates[0] == 11
+    assert_same(read_video(tmp_path / "out.mp4"), wanted)
+
+
+def test_only_the_join_is_left(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:
+    wanted = unbroken(clip, tmp_path / "whole.mp4")
+    job = options(clip, tmp_path / "out.mp4")
+    with monkeypatch.context() as patch:
+        patch.setattr(segments_job, "join", raising(OutputError("no")))
+        with pytest.raises(OutputError, match="no"):
+            upscale(job)
+    monkeypatch.setattr(Feed, "frames", raising(AssertionError("nothing is left to compute")))
+    report = upscale(job)
+    assert (report.kept, report.frames_in, report.frames_out) == (FRAMES, FRAMES, FRAMES)
+    assert_same(read_video(tmp_path / "out.mp4"), wanted)
+
+
+def test_a_job_that_ended_with_its_folder_in_place(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:
+    job = options(clip, tmp_path / "out.mp4")
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "remove", raising(Kill()))
+        with pytest.raises(Kill):
+            upscale(job)
+    whole = (tmp_path / "out.mp4").read_bytes()
+    watcher = Watcher()
+    report = upscale(job, watcher)
+    assert watcher.notices == [f"{job.output} is complete: the run before this one was interrupted after its last step"]
+    assert (report.frames_out, report.width, report.height) == (FRAMES, 64, 48)
+    assert (tmp_path / "out.mp4").read_bytes() == whole
+    assert not home(job.output, None).exists()
+    with pytest.raises(OutputError, match="exists already"):
+        upscale(job)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"encode": EncodeOptions(codec="libx264", preset="ultrafast", crf=30)}, "encoder setting"),
+        ({"start": Fraction(1, 5)}, "--start"),
+        ({"duration": Fraction(1)}, "--duration"),
+        ({"frames": FrameOptions(deinterlace="on")}, "--deinterlace"),
+    ],
+)
+def test_another_job_is_noticed_and_named(clip: Path, tmp_path: Path, changes: dict[str, object], name: str) -> None:
+    job = options(clip, tmp_path / "out.mp4")
+    interrupt(job, 25)
+    with pytest.raises(UsageError, match=f"20 frames of a job with another {name}.*--restart"):
+        upscale(replace(job, **changes))  # type: ignore[arg-type]
+    assert upscale(job).kept == 20
+
+
+def test_another_input_under_the_same_name_is_noticed(clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.mp4"
+    source.write_bytes(clip.read_bytes())
+    job = options(source, tmp_path / "out.mp4")
+    interrupt(job, 25)
+    make_clip(source, size=SIZE, frames=FRAMES + 1)
+    with pytest.raises(UsageError, match="a job with another input"):
+        upscale(job)
+    report = upscale(replace(job, restart=True))
+    assert (report.kept, report.frames_out) == (0, FRAMES + 1)
+
+
+def test_two_runs_of_one_job_keep_apart(clip: Path, tmp_path: Path) -> None:
+    job = options(clip, tmp_path / "out.mp4")
+
+    class Second(Watcher):
+        def update(self, done: int) -> None:
+            if done == 15:
+                with pytest.raises(OutputError, match="another run is at work in"):
+                    upscale(job)
+            super().update(done)
+
+    upscale(job, Second())
+    assert len(read_video(tmp_path / "out.mp4")) == FRAMES
+
+
+def test_remnants_of_a_crash_are_swept_away(clip: Path, tmp_path: Path) -> None:
+    job = options(clip, tmp_path / "out.mp4")
+    interrupt(job, 25)
+    folder = home(job.output, None)
+    for name in ("000002.mp4.part", "000003.mp4", "done.json.part", "joined.part.mp4"):
+        (folder / name).write_bytes(b"remnant")
+    assert upscale(job).kept == 20
+    assert not folder.exists()
+
+
+def test_a_work_dir_of_ones_own(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    job = options(clip, tmp_path / "out.mp4", work_dir=str(tmp_path / "work"))
+    interrupt(job, 25)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["work"]
+    assert upscale(job).kept == 20
+    assert list((tmp_path / "work").iterdir()) == []
+    with pytest.raises(OutputError, match=r"--work-dir .*nowhere is no folder"):
+        upscale(replace(job, work_dir=str(tmp_path / "nowhere"), overwrite=True))
+
+
+def test_max_time_stops_in_good_order(clip: Path, tmp_path: Path) -> None:
+    job = options(clip, tmp_path / "out.mp4")
+
+    class Slow(Watcher):
+        def update(self, done: int) -> None:
+            if done == 25:
+                time.sleep(1)
+
+    with pytest.raises(Interrupted, match="--max-time 1 s is over: 20 of 45 frames are kept"):
+        upscale(replace(job, max_time=Fraction(1)), Slow())
+    assert upscale(job).kept == 20
+
+
+def test_a_link_planted_in_the_folder_is_not_followed(clip: Path, tmp_path: Path) -> None:
+    job = options(clip, tmp_path / "out.mp4")
+    interrupt(job, 25)
+    folder, precious = home(job.output, None), tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    for name in ("000002.mp4.part", "done.json.part", "joined.part.mp4", "000002.mp4"):
+        (folder / name).symlink_to(precious)
+    assert upscale(job).kept == 20
+    assert precious.read_bytes() == b"precious"
+
+
+def test_a_folder_that_others_may_write_into_is_refused(clip: Path, tmp_path: Path) -> None:
+    job = options(clip, tmp_path / "out.mp4")
+    interrupt(job, 25)
+    folder = home(job.output, None)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    folder.chmod(0o777)
+    with pytest.raises(OutputError, match="others may write into"):
+        upscale(job)
+    moved = folder.rename(tmp_path / "elsewhere")
+    moved.chmod(0o700)
+    folder.symlink_to(moved)
+    with pytest.raises(OutputError, match="is no folder"):
+        upscale(job)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "done.json"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b'{"version": 2}', b'{"version": 1}', b"\xff" * 50, b"[" * 100_000]
+)
+def test_damaged_records_are_refused_in_a_sentence(clip: Path, tmp_path: Path, name: str, content: bytes) -> None:
+    job = options(clip, tmp_path / "out.mp4")
+    interrupt(job, 15)
+    (home(job.output, None) / name).write_bytes(content)
+    with pytest.raises(OutputError, match=r"the records in .* are damaged or of another version: --restart"):
+        upscale(job)
+    assert upscale(replace(job, restart=True)).kept == 0
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_process_that_is_killed(clip: Path, tmp_path: Path, signum: int) -> None:
+    """The real thing: a process that dies in the middle, and the same command again."""
+    wanted = unbroken(clip, tmp_path / "whole.mp4")
+    command = [
+        sys.executable,
+        "-c",
+        "import rcan_video.segments.job as job; job.choose_length = lambda *_: 10\n"
+        "from rcan_video.commands.upscale import main; main()",
+        *("in.mp4", "out.mp4", "--codec", "libx264", "--preset", "ultrafast", "--encoder-opt", "threads=1"),
+        *("--device", "cpu", "--batch", "1", "--threads", "1"),
+    ]
+    (tmp_path / "in.mp4").symlink_to(clip)
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    record = tmp_path / "out.mp4.rcan" / "000001.mp4"
+    deadline = time.monotonic() + 120
+    while not record.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signum)
+    told = process.communicate(timeout=60)[1]
+    if signum != signal.SIGKILL and process.returncode == 130:
+        assert "frames are kept in" in told.splitlines()[-1]
+    else:
+        assert process.returncode in (-signal.SIGKILL, 0)  # 0: it was faster
+    if process.returncode:
+        done = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+        assert (done.returncode, "of an earlier run" in done.stderr) == (0, True)
+    assert_same(read_video(tmp_path / "out.mp4"), wanted)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4", "whole.mp4"]
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> Any:
+        raise error
+
+    return fail

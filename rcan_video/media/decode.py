@@ -191,6 +191,14 @@ class Source:
         """What had to be repaired, in sentences; complete once the frames are used up."""
         found = self._fields.late_notices(self.decoded)
         found += self.damage.notices(self.decoded, self.info.frames)
+        start, duration = self._part
+        if self._index is not None and not start and duration is None:
+            silent = self._index.frames - self.decoded - self.damage.packets
+            if silent > 0:
+                found.append(
+                    f"{silent} packets of {self._path} gave no frame, and no error: they are damaged, or come before "
+                    "the first keyframe"
+                )
         if isinstance(self._decoder, AlphaDecoder) and self._decoder.lost:
             found.append(
                 f"{self._decoder.lost} frames of {shown(self._path)} are transparent, which is left out: "

@@ -71,11 +71,14 @@ class Index:
         return found.hexdigest()
 
     @cached_property
-    def times(self) -> npt.NDArray[np.int64]:
-        """PTS of the frames to expect, ascending; none where packets do not tell.
+    def frames(self) -> int:
+        """How many frames to expect: packets that no edit list cuts off. A forecast: damaged packets give no frame, and
+        a stream that begins inside a group of pictures loses some."""
+        return int((self.flags & _DISCARD == 0).sum())
 
-        A forecast: damaged packets give no frame, and a stream that begins inside a group of pictures loses some.
-        """
+    @cached_property
+    def times(self) -> npt.NDArray[np.int64]:
+        """PTS of the ``frames`` to expect, ascending; none where packets do not tell."""
         times = np.sort(self.pts[self.flags & _DISCARD == 0])
         return times[:0] if len(times) and times[0] == _NONE else times
 

@@ -30,7 +30,8 @@ def in_segments(job: Job, rehearsed: Writer, index: Index) -> Report:
     """
     report = None
     target = rehearsed.target
-    folder = JobFolder(home(job.options.output, job.options.work_dir), suffix(target))
+    where = home(job.options.output, job.options.work_dir)
+    folder = JobFolder(where, suffix(target), restart=job.options.restart)
     with folder, ExitStack() as stack:
         engine = _begin(job, folder, target, index)
         if engine is not None:
@@ -61,8 +62,6 @@ def in_segments(job: Job, rehearsed: Writer, index: Index) -> Report:
 def _begin(job: Job, folder: JobFolder, target: VideoTarget, index: Index) -> Engine | None:
     """Make ``folder`` ready, with a plan; the engine, None where every segment is done."""
     now = identity(job.options, job.scale, job.model.sha256, target, index)
-    if job.options.restart:
-        folder.forget()
     check_same(folder, now)
     if folder.begun:
         folder.sweep()
@@ -82,7 +81,7 @@ def _begin(job: Job, folder: JobFolder, target: VideoTarget, index: Index) -> En
 def _plan(job: Job, now: Mapping[str, str], engine: Engine, index: Index) -> Plan:
     source = job.source
     times = index.between(source.info.start, source.end).tolist() if index.seekable and job.pace.stateless else []
-    frames = len(times) or job.info.frames or len(index.pts)
+    frames = len(times) or job.info.frames or index.frames
     return cut(now, choose_length(engine, source.first(), frames), frames, times or None)
 
 

@@ -57,20 +57,21 @@ class Done:
 
 class JobFolder:
     """The folder at ``path``, made where it is missing, for this process alone while the ``with`` lasts. ``suffix`` is
-    that of the segments' files.
+    that of the segments' files. ``restart``: whatever was done is not even looked at.
 
     It stays where something of the job is done, and goes where nothing is. Raises OutputError: it cannot be made,
     another process works in it, or others could have put something into it.
     """
 
-    def __init__(self, path: Path, suffix: str = "mp4") -> None:
+    def __init__(self, path: Path, suffix: str = "mp4", *, restart: bool = False) -> None:
         self.path = path
         self._suffix = suffix
         self._plan: Plan | None = None
         self.done = Done()
         self._lock = self._hold()
         try:
-            self._load()
+            if not restart:
+                self._load()
         except BaseException:
             os.close(self._lock)
             raise
