@@ -57,6 +57,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         duration=options.duration,
         on_corrupt=options.on_corrupt,
         deinterlace=options.frames.deinterlace,
+        max_pixels=options.max_pixels,
         stop=stop,
     ) as source:
         pace = open_pace(source.info, options.frames)

@@ -75,7 +75,8 @@ class Options:
     output (that of standard input is recognised);
     ``start`` and ``duration`` are seconds; ``on_corrupt`` says whether damage in the input is stepped over or ends the
     job. ``work_dir`` is where the job's own folder lies, None beside the output; ``restart`` forgets what is done of
-    the job; ``max_time`` is the number of seconds after which it stops, to go on another time."""
+    the job; ``max_time`` is the number of seconds after which it stops, to go on another time;
+    ``max_pixels`` bounds the input's picture."""
 
     input: str
     output: str
@@ -92,6 +93,7 @@ class Options:
     work_dir: str | None = None
     restart: bool = False
     max_time: Fraction | None = None
+    max_pixels: int = 1 << 27
 
 
 @dataclass(frozen=True, slots=True)

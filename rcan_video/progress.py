@@ -39,6 +39,9 @@ class Progress(Protocol):
     def update(self, done: int) -> None:
         """``done`` frames are written so far, those kept included."""
 
+    def status(self) -> None:
+        """Say at once how far the work is: somebody has asked (SIGUSR1). Called from the main thread, at any moment."""
+
     def notice(self, text: str) -> None:
         """One sentence that people should read."""
 
@@ -51,6 +54,8 @@ class Progress(Protocol):
 
 class Silent:
     """Says nothing (``--quiet``, and the default of the Python API)."""
+
+    def status(self) -> None: ...
 
     def start(self, description: str, total: int | None, kept: int = 0) -> None: ...
 
@@ -72,11 +77,11 @@ class Plain:
         self._verbose = verbose
         self._stream = stream or sys.stderr
         self._total: int | None = None
-        self._kept = 0
+        self._kept = self._done = 0
         self._begin = self._last = 0.0
 
     def start(self, description: str, total: int | None, kept: int = 0) -> None:
-        self._total, self._kept = total, kept
+        self._total, self._kept, self._done = total, kept, kept
         self._begin = self._last = time.monotonic()
         self._say(description)
 
@@ -87,13 +92,14 @@ class Plain:
             self._say(f"  {stream}  {before} -> {after}  {why}".rstrip())
 
     def update(self, done: int) -> None:
-        now = time.monotonic()
-        if now - self._last < _PLAIN_SECONDS:
-            return
-        self._last = now
-        self._say(
-            "frame " + ", ".join(part for part in _figures(done, self._kept, self._total, now - self._begin) if part)
-        )
+        self._done = done
+        if time.monotonic() - self._last >= _PLAIN_SECONDS:
+            self._last = time.monotonic()
+            self.status()
+
+    def status(self) -> None:
+        figures = _figures(self._done, self._kept, self._total, time.monotonic() - self._begin)
+        self._say("frame " + ", ".join(part for part in figures if part))
 
     def notice(self, text: str) -> None:
         self._say(text)
@@ -108,7 +114,7 @@ class Plain:
 
     def _say(self, text: str) -> None:
         # A job of hours does not end because its log is full or nobody reads it any more.
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RuntimeError):  # the last: a status asked for in the middle of a line
             self._stream.write(f"rcan-video: {text}\n")
             self._stream.flush()
 
@@ -134,10 +140,10 @@ class Bar:
         self._task = self._bar.add_task("", total=None, start=False, count="", rate="", left="")
         self._begin = 0.0
         self._total: int | None = None
-        self._kept = 0
+        self._kept = self._done = 0
 
     def start(self, description: str, total: int | None, kept: int = 0) -> None:
-        self._total, self._kept = total, kept
+        self._total, self._kept, self._done = total, kept, kept
         self._begin = time.monotonic()
         self._console.print(description, markup=False)
         self._bar.start()
@@ -156,7 +162,12 @@ class Bar:
             )
         self._console.print(table)
 
+    def status(self) -> None:
+        figures = _figures(self._done, self._kept, self._total, time.monotonic() - self._begin)
+        self._console.print(", ".join(part for part in figures if part), markup=False)
+
     def update(self, done: int) -> None:
+        self._done = done
         count, rate, left = _figures(done, self._kept, self._total, time.monotonic() - self._begin)
         total = max(self._total, done) if self._total else None
         self._bar.update(self._task, completed=done, total=total, count=count, rate=rate, left=left)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rcan_video.errors import Interrupted, OutputError, UsageError
+from rcan_video.errors import InputError, Interrupted, OutputError, UsageError
 from rcan_video.job import upscale
 from rcan_video.options import DeviceOptions, EncodeOptions, FrameOptions, Options
 from rcan_video.progress import Silent
@@ -442,3 +442,23 @@ def raising(error: BaseException) -> Callable[..., Any]:
         raise error
 
     return fail
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no SIGUSR1")
+def test_a_status_line_on_request(clip: Path, tmp_path: Path) -> None:
+    """The process is asked when it has announced itself, and goes on."""
+    command = [sys.executable, "-m", "rcan_video", str(clip), "out.mp4", "--device", "cpu", "--threads", "1"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        told = [process.stderr.readline()]
+        process.send_signal(signal.SIGUSR1)
+        told += process.stderr.readlines()
+        assert process.wait(timeout=60) == 0
+    assert any(line.startswith("rcan-video: frame ") and "/45, " in line for line in told)
+
+
+def test_a_picture_beyond_the_limit_is_refused(clip: Path, tmp_path: Path) -> None:
+    job = options(clip, tmp_path / "out.mp4", max_pixels=SIZE[0] * SIZE[1] - 1)
+    with pytest.raises(InputError, match=r"has a picture of 32x24: raise --max-pixels above 767"):
+        upscale(job)
+    upscale(replace(job, max_pixels=SIZE[0] * SIZE[1]))

@@ -64,7 +64,10 @@ def progress_for_terminal(*, quiet: bool, verbose: bool) -> Progress:
         return Silent()
     if sys.stderr is None:  # closed by the caller
         return Silent()
-    return Bar(verbose=verbose) if sys.stderr.isatty() else Plain(verbose=verbose)
+    progress: Progress = Bar(verbose=verbose) if sys.stderr.isatty() else Plain(verbose=verbose)
+    if hasattr(signal, "SIGUSR1"):  # Windows has none
+        signal.signal(signal.SIGUSR1, lambda *_: progress.status())
+    return progress
 
 
 def _interrupt(signum: int, frame: object) -> None:

@@ -170,6 +170,13 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option("--restart", is_flag=True, help="Begin again, whatever an interrupted run has done.")
 @click.option("--max-time", type=_Span(), metavar="TIME", help="Stop after this long (90m, 8h); run again to go on.")
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=_DEFAULT.max_pixels,
+    show_default=True,
+    help="Refuse larger pictures.",
+)
 @click.option("-y", "--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors alone.")
 @click.option("-v", "--verbose", is_flag=True, help="Also print what was found and chosen.")
@@ -203,6 +210,7 @@ def command(
     work_dir: str | None,
     restart: bool,
     max_time: Fraction | None,
+    max_pixels: int,
     overwrite: bool,
     quiet: bool,
     verbose: bool,
@@ -232,6 +240,7 @@ def command(
         work_dir=work_dir,
         restart=restart,
         max_time=max_time,
+        max_pixels=max_pixels,
     )
     report = upscale(options, progress_for_terminal(quiet=quiet, verbose=verbose))
     if report.damaged:

@@ -75,12 +75,14 @@ class Source:
         duration: Fraction | None = None,
         deinterlace: Deinterlace = "off",
         on_corrupt: OnCorrupt = "skip",
+        max_pixels: int | None = None,
         stop: threading.Event | None = None,
     ) -> None:
         self._path = path
         self._index = index
         self._part = (start or Fraction(0), duration)
         self._mode = deinterlace
+        self._max_pixels = max_pixels
         self._stop = stop
         self.damage = Damage(path, on_corrupt)
         self._reformatter = VideoReformatter()
@@ -221,6 +223,16 @@ class Source:
                 # A file is read a second time for its other streams, at the encoder's pace.
                 if stream is not self._stream and self._path != PIPE:
                     stream.discard = Discard.all
+            context = self._stream.codec_context
+            if self._max_pixels is not None:
+                if context.width * context.height > self._max_pixels:
+                    raise InputError(
+                        f"{shown(self._path)} has a picture of {context.width}x{context.height}: raise --max-pixels "
+                        f"above {self._max_pixels} if that is meant"
+                    )
+                # What the stream says later of its size is refused before memory is taken for it; with room for the
+                # whole blocks that decoders count in.
+                context.options = {"max_pixels": str(2 * self._max_pixels + (1 << 20))}
             # Not by frame: such a decoder reports a damaged packet some packets later, and while it is drained PyAV
             # then loses every frame that comes behind the report.
             self._stream.thread_type = "SLICE"

@@ -66,4 +66,4 @@ def _interruptible(stop: threading.Event) -> Iterator[None]:
         yield
     except KeyboardInterrupt as interrupt:
         stop.set()
-        raise Interrupted("interrupted") from interrupt
+        raise Interrupted from interrupt
