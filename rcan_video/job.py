@@ -13,8 +13,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rcan_video.engine.backend import resolve_device
-from rcan_video.engine.torch_engine import TorchEngine
+from rcan_video.engine.choice import choose, open_engine
+from rcan_video.engine.task import Task
 from rcan_video.errors import OutputError, UsageError, VerificationError
 from rcan_video.frames import ColorSpec
 from rcan_video.media.decode import Source
@@ -23,15 +23,11 @@ from rcan_video.media.files import PIPE, PartFile, check_output, shown
 from rcan_video.media.streams import FilePackets, PipePackets, Window
 from rcan_video.media.verify import verify
 from rcan_video.network.catalog import LoadedModel, load_model
-from rcan_video.network.fold import FoldedRCAN
-from rcan_video.network.frame_net import FrameNet
-from rcan_video.options import STREAM_FORMATS, DeviceOptions, Options, Report
+from rcan_video.options import STREAM_FORMATS, Options, Report
 from rcan_video.pipeline import QUEUE_BYTES, run
 from rcan_video.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    import torch
-
     from rcan_video.engine.base import Engine
     from rcan_video.frames import VideoInfo
     from rcan_video.media.codecs import VideoTarget
@@ -50,7 +46,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         raise UsageError("--format is for standard input and output: the ending of a file says its container")
     check_output(options.input, options.output, overwrite=options.overwrite)
     model = load_model(options.model.model, options.model.scale)
-    device = resolve_device(options.device.device)
+    choice = choose(options.device)
     stop = threading.Event()
     with ExitStack() as stack:
         source = stack.enter_context(Source(options.input, start=options.start, duration=options.duration, stop=stop))
@@ -60,15 +56,19 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
             if options.output != PIPE
             else None
         )
-        writer = stack.enter_context(_open_writer(options, source, part, model.net.config.scale, stop))
-        engine = open_engine(model, info, writer.target, device, options.device)
+        writer = stack.enter_context(_open_writer(options, source, part, model.scale, stop))
+        target = writer.target
+        task = Task(model, (info.layout, info.color), (target.layout, target.color), (info.width, info.height))
+        batch = options.device.batch and _bounded(options.device.batch, info, target)
+        notices: list[str] = []
+        engine = open_engine(choice, task, batch, options.device.threads, notices.append)
         stack.callback(engine.close)
         if options.streams.strict and writer.losses:
             raise OutputError(f"--strict: {writer.losses[0]}{_and_more(writer.losses)}")
-        notices = [*writer.notices, *_fates(writer), *_warnings(info, writer.target)]
+        notices += [*writer.notices, *_fates(writer), *_warnings(info, target)]
         report = None
         try:
-            progress.start(_description(options, info, writer.target, engine), info.frames)
+            progress.start(_description(options, info, target, engine), info.frames)
             for text in _details(info, writer, model):
                 progress.detail(text)
             for text in notices:
@@ -92,8 +92,8 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
                 output=Path(options.output) if part is not None else None,
                 frames_in=source.decoded,
                 frames_out=writer.frames,
-                width=writer.target.width,
-                height=writer.target.height,
+                width=target.width,
+                height=target.height,
                 seconds=time.perf_counter() - begun,
                 stages=counts.seconds,
                 skipped_packets=source.skipped,
@@ -102,35 +102,6 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         finally:
             progress.finish(report)
     return report
-
-
-def open_engine(
-    model: LoadedModel, info: VideoInfo, target: VideoTarget, device: torch.device, options: DeviceOptions
-) -> Engine:
-    """The engine that turns frames of ``info`` into frames of ``target`` with ``model`` on ``device``.
-
-    Raises OutOfMemory.
-    """
-    config = model.net.config
-    net = FrameNet(
-        FoldedRCAN(model.net),
-        source=(info.layout, info.color),
-        target=(target.layout, target.color),
-        width=info.width,
-        height=info.height,
-        colors=config.colors,
-        scale=config.scale,
-    )
-    return TorchEngine(
-        net,
-        info.layout,
-        (info.width, info.height),
-        target.layout,
-        config.scale,
-        device,
-        batch=options.batch and _bounded(options.batch, info, target),
-        threads=options.threads,
-    )
 
 
 def _bounded(batch: int, info: VideoInfo, target: VideoTarget) -> int:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 SCALES = (1, 2, 3, 4, 8)
+ENGINES = ("auto", "torch", "openvino")
 STREAM_FORMATS = ("nut", "matroska", "yuv4mpegpipe", "mpegts")
 
 
@@ -23,11 +24,12 @@ class ModelOptions:
 @dataclass(frozen=True, slots=True)
 class DeviceOptions:
     """``device`` as torch names it (``cpu``, ``cuda:1``, ``mps``) or ``auto``; ``batch`` None lets the engine choose;
-    ``threads`` None means all the cores this process may use."""
+    ``threads`` None means all the cores this process may use; ``engine`` is one of ``ENGINES``."""
 
     device: str = "auto"
     batch: int | None = None
     threads: int | None = None
+    engine: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)

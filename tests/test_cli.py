@@ -209,7 +209,7 @@ def test_what_a_run_says(cli: Cli, clips: SimpleNamespace, tmp_path: Path) -> No
     output = tmp_path / "out.mp4"
     said = cli(clips.good, output, *QUICK)
     first, last = said.err.splitlines()
-    assert first.startswith("rcan-video: good.mp4 48x32 to 96x64, fast, torch on cpu")
+    assert first.startswith("rcan-video: good.mp4 48x32 to 96x64, fast, OpenVINO on cpu")
     assert last.startswith(f"rcan-video: {output}: {FRAMES} frames, 96x64, ")
     assert (said.code, said.out) == (0, "")
 

@@ -9,6 +9,7 @@ import click
 
 from rcan_video.commands.shell import progress_for_terminal, run_command
 from rcan_video.options import (
+    ENGINES,
     SCALES,
     STREAM_FORMATS,
     DeviceOptions,
@@ -83,6 +84,13 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     show_default=True,
     help="auto, cpu, cuda, cuda:1, mps or xpu.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default=_DEFAULT.device.engine,
+    show_default=True,
+    help="What computes: auto is torch on a GPU, else OpenVINO if installed.",
+)
 @click.option("--batch", type=click.IntRange(1, 256), help="Frames per batch.  [default: by size and memory]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the network.  [default: all cores]")
 @click.option("--codec", metavar="ENCODER", help="Video encoder, by FFmpeg's name.  [default: by container and depth]")
@@ -120,6 +128,7 @@ def command(
     scale: str | None,
     model: str,
     device: str,
+    engine: str,
     batch: int | None,
     threads: int | None,
     codec: str | None,
@@ -151,7 +160,7 @@ def command(
         input=input,
         output=output,
         model=ModelOptions(model, int(scale) if scale else None),
-        device=DeviceOptions(device, batch, threads),
+        device=DeviceOptions(device, batch, threads, engine),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, encoder_options),
         streams=StreamOptions(not no_audio, not no_subs, audio_codec, audio_bitrate, strict),
         format=format,

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import av
 import av.error
+import numpy as np
 from av.stream import Discard
 from av.video.reformatter import VideoReformatter
-from torch.utils.dlpack import from_dlpack
 
 from rcan_video.errors import InputError
-from rcan_video.frames import Frame, PlaneLayout, VideoInfo
+from rcan_video.frames import Frame, Plane, PlaneLayout, VideoInfo
 from rcan_video.media.files import PIPE, open_input, reason, shown
 from rcan_video.media.probe import best_video, describe, nominal_rate, time_base
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-    from torch import Tensor
 
 # Fixed, not taken from the machine: damaged streams decode differently for another count, and a file should not
 # depend on where it was made. Four keep up with any network here.
@@ -272,7 +271,7 @@ class Source:
             return False
         return packet.pts * packet.time_base < self._from - _LAG
 
-    def _planes(self, frame: VideoFrame) -> tuple[Tensor, ...]:
+    def _planes(self, frame: VideoFrame) -> tuple[Plane, ...]:
         info = self.info
         if (frame.width, frame.height, frame.format.name) != (info.width, info.height, info.pix_fmt):
             raise InputError(
@@ -282,7 +281,7 @@ class Source:
             )
         if PlaneLayout.parse(info.pix_fmt) is None:
             frame = self._reformatter.reformat(frame, format=info.layout.pix_fmt)
-        return tuple(from_dlpack(plane) for plane in frame.planes)
+        return tuple(np.from_dlpack(plane) for plane in frame.planes)
 
 
 def probe(path: str) -> VideoInfo:

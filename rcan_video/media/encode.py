@@ -8,13 +8,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import av
+import numpy as np
 from av.codec.context import Flags
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
-from torch.utils.dlpack import from_dlpack
 
 from rcan_video.errors import OutputError, UsageError
 from rcan_video.frames import Chapter, Frame, PlaneLayout, VideoInfo
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-    from torch import Tensor
+    from numpy.typing import NDArray
 
 # Encoders that write the sample aspect ratio into their stream. For the others the container has to keep it, and
 # PyAV cannot tell it to Matroska and WebM.
@@ -241,7 +241,7 @@ class Writer:
     def _picture(self, frame: Frame) -> VideoFrame:
         target = self.target
         shapes = target.layout.shapes(target.width, target.height)
-        planes = tuple(p[:h, :w] for p, (h, w) in zip(frame.planes, shapes, strict=True))
+        planes = tuple(np.asarray(p)[:h, :w] for p, (h, w) in zip(frame.planes, shapes, strict=True))
         picture = _wrap(planes, target.layout, target.width, target.height)
         if PlaneLayout.parse(target.pix_fmt) is None:
             picture = self._reformatter.reformat(picture, format=target.pix_fmt)
@@ -262,13 +262,15 @@ def _enlarged(matrix: Sequence[int], scale: float) -> list[int]:
     return [round(value * scale) if place in (6, 7) else value for place, value in enumerate(matrix)]
 
 
-def _wrap(planes: tuple[Tensor, ...], layout: PlaneLayout, width: int, height: int) -> VideoFrame:
-    """A frame on the planes' own memory; a copy where PyAV takes none (odd sizes of subsampled formats)."""
+def _wrap(planes: tuple[NDArray[Any], ...], layout: PlaneLayout, width: int, height: int) -> VideoFrame:
+    """A frame on the planes' own memory; a copy where PyAV takes none (odd sizes of subsampled formats, and memory
+    that is read-only)."""
     if width % (1 << layout.sub_w) == 0 and height % (1 << layout.sub_h) == 0:
-        return av.VideoFrame.from_dlpack(planes, format=layout.pix_fmt)
+        return av.VideoFrame.from_dlpack([np.require(p, requirements="W") for p in planes], format=layout.pix_fmt)
     frame = av.VideoFrame(width, height, layout.pix_fmt)
     for plane, data in zip(frame.planes, planes, strict=True):
-        from_dlpack(plane).copy_(data)
+        rows = np.frombuffer(memoryview(plane), data.dtype).reshape(-1, plane.line_size // data.itemsize)
+        rows[: data.shape[0], : data.shape[1]] = data
     return frame
 
 
