@@ -278,9 +278,12 @@ def test_an_output_folder_that_is_removed_on_the_way(tmp_path: Path) -> None:
 def test_the_benchmark_measures_the_command(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=5, rate=Fraction(30000, 1001))
     line = [sys.executable, "-c", "from rcan_video.commands.bench import main; main()", str(clip)]
-    line += ["--frames", "4", "--runs", "1", "--threads", "1", "--json"]
+    line += ["--frames", "4", "--runs", "1", "--threads", "1", "--engine", "openvino", "--json"]
     done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     assert (figures["frames"], figures["size"], figures["threads"]) == (4, "32x16", 1)
-    assert all(figures[stage] > 0 for stage in ("decode", "colour", "network", "encode", "whole", "whole_to_bare"))
+    assert all(figures[stage] > 0 for stage in ("decode", "colour", "encode", "peak_gflops", "frame_gflop"))
+    assert [engine["engine"] for engine in figures["engines"]] == ["openvino"]
+    for engine in figures["engines"]:
+        assert all(engine[name] > 0 for name in ("bare", "whole", "first", "first_cached", "whole_to_bare"))

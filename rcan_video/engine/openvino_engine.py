@@ -97,7 +97,7 @@ class OpenVinoEngine:
         # OpenVINO's own sentence comes last, behind the places in its sources that it went through.
         reasons = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
         return DeviceError(
-            f"OpenVINO {openvino.__version__} {what} {self._task.model.name} at {width}x{height} "
+            f"OpenVINO {openvino.__version__.partition('-')[0]} {what} {self._task.model.name} at {width}x{height} "
             f"({reasons[-1].rstrip('.')}): use --engine torch"
         )
 

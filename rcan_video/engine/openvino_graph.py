@@ -28,10 +28,12 @@ _TRACED = {0: "u8", 3: "i32", 4: "i64", 6: "f32", 7: "f64", 11: "boolean", 27: "
 def convert(net: nn.Module, shapes: Sequence[tuple[int, int]], dtype: torch.dtype) -> Any:
     """An ``openvino.Model`` of ``net``, whose inputs are planes (1, H, W) of these ``shapes`` and this type.
 
-    ``net`` is in eval mode. It is traced on zero frames: the shapes are real, but nothing is computed. Raises
-    RuntimeError for what OpenVINO has no operation for.
+    ``net`` is in eval mode. It is traced on zero frames where that can be: with the real shapes, but without computing
+    anything. Raises RuntimeError for what OpenVINO has no operation for.
     """
-    examples = tuple(torch.empty((0, *shape), dtype=dtype) for shape in shapes)
+    # torch (2.13) gives an empty tensor back as it was instead of unshuffling it.
+    frames = 1 if any(isinstance(module, nn.PixelUnshuffle) for module in net.modules()) else 0
+    examples = tuple(torch.zeros((frames, *shape), dtype=dtype) for shape in shapes)
     with torch.no_grad(), warnings.catch_warnings():
         # That it is deprecated, and that Python branches on shapes: those are constant here.
         warnings.simplefilter("ignore", DeprecationWarning)
