@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcan_video import briefing
-from rcan_video.engine.backend import resolve_device
-from rcan_video.engine.torch_engine import TorchEngine
+from rcan_video.engine.choice import choose, open_engine
+from rcan_video.engine.task import Task
 from rcan_video.errors import OutputError, UsageError, VerificationError
 from rcan_video.media.decode import Source
 from rcan_video.media.encode import Writer
@@ -24,17 +24,12 @@ from rcan_video.media.files import PIPE, PartFile, check_output
 from rcan_video.media.pace import open_pace
 from rcan_video.media.packets import FilePackets, PipePackets, Window
 from rcan_video.media.verify import verify
-from rcan_video.network.catalog import LoadedModel, load_model
-from rcan_video.network.fold import FoldedRCAN
-from rcan_video.network.frame_net import FrameNet
-from rcan_video.options import STREAM_FORMATS, DeviceOptions, Options, Report
+from rcan_video.network.catalog import load_model
+from rcan_video.options import STREAM_FORMATS, Options, Report
 from rcan_video.pipeline import QUEUE_BYTES, run
 from rcan_video.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    import torch
-
-    from rcan_video.engine.base import Engine
     from rcan_video.frames import VideoInfo
     from rcan_video.media.codecs import VideoTarget
 
@@ -52,7 +47,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         raise UsageError("--format is for standard input and output: the ending of a file says its container")
     check_output(options.input, options.output, overwrite=options.overwrite)
     model = load_model(options.model.model, options.model.scale)
-    device = resolve_device(options.device.device)
+    choice = choose(options.device)
     stop = threading.Event()
     with ExitStack() as stack:
         source = stack.enter_context(
@@ -72,19 +67,23 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
             if options.output != PIPE
             else None
         )
-        writer = stack.enter_context(_open_writer(options, source, info, part, model.net.config.scale, stop))
-        if not writer.target.alpha:
+        writer = stack.enter_context(_open_writer(options, source, info, part, model.scale, stop))
+        target = writer.target
+        if not target.alpha:
             source.leave_alpha_out()
             info = replace(info, layout=source.info.layout)
-        engine = open_engine(model, info, writer.target, device, options.device)
+        task = Task(model, (info.layout, info.color), (target.layout, target.color), (info.width, info.height))
+        batch = options.device.batch and _bounded(options.device.batch, info, target)
+        told: list[str] = []
+        engine = open_engine(choice, task, batch, options.device.threads, told.append)
         stack.callback(engine.close)
         if options.streams.strict:
             _refuse_losses([*(plan.sentence() for plan in writer.plans if plan.lossy), *writer.losses])
-        told = [*writer.notices, *writer.losses, *source.first_notices(), *briefing.warnings(info, writer.target)]
+        told += [*writer.notices, *writer.losses, *source.first_notices(), *briefing.warnings(info, target)]
         notices = [*(plan.sentence() for plan in writer.plans if plan.action != "copy"), *told]
         report = None
         try:
-            progress.start(briefing.description(options, info, writer.target, engine), info.frames)
+            progress.start(briefing.description(options, info, target, engine), info.frames)
             if info.others:
                 progress.streams(briefing.rows(info, writer))
             for text in briefing.details(info, writer, model):
@@ -111,8 +110,8 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
                 output=Path(options.output) if part is not None else None,
                 frames_in=source.decoded,
                 frames_out=writer.frames,
-                width=writer.target.width,
-                height=writer.target.height,
+                width=target.width,
+                height=target.height,
                 seconds=time.perf_counter() - begun,
                 stages=counts.seconds,
                 repeated=pace.repeated,
@@ -133,35 +132,6 @@ def _check(part: PartFile, name: str, writer: Writer) -> None:
         verify(part.path, name, writer.container, writer.ledger)
     except VerificationError as error:
         raise VerificationError(f"{error}; what was written is kept as {part.keep('unverified')}") from error
-
-
-def open_engine(
-    model: LoadedModel, info: VideoInfo, target: VideoTarget, device: torch.device, options: DeviceOptions
-) -> Engine:
-    """The engine that turns frames of ``info`` into frames of ``target`` with ``model`` on ``device``.
-
-    Raises OutOfMemory.
-    """
-    config = model.net.config
-    net = FrameNet(
-        FoldedRCAN(model.net),
-        source=(info.layout, info.color),
-        target=(target.layout, target.color),
-        width=info.width,
-        height=info.height,
-        colors=config.colors,
-        scale=config.scale,
-    )
-    return TorchEngine(
-        net,
-        info.layout,
-        (info.width, info.height),
-        target.layout,
-        config.scale,
-        device,
-        batch=options.batch and _bounded(options.batch, info, target),
-        threads=options.threads,
-    )
 
 
 def _bounded(batch: int, info: VideoInfo, target: VideoTarget) -> int:

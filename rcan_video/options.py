@@ -14,6 +14,7 @@ STREAM_FORMATS = ("nut", "matroska", "mp4", "mpegts", "yuv4mpegpipe")
 
 Deinterlace = Literal["auto", "on", "off"]
 FpsMode = Literal["passthrough", "cfr"]
+EngineName = Literal["auto", "torch", "openvino"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,13 @@ class ModelOptions:
 @dataclass(frozen=True, slots=True)
 class DeviceOptions:
     """``device`` as torch names it (``cpu``, ``cuda:1``, ``mps``) or ``auto``; ``batch`` None lets the engine choose;
-    ``threads`` None means all the cores this process may use."""
+    ``threads`` None means all the cores this process may use; ``engine`` "auto" is the fastest that is
+    installed for the device."""
 
     device: str = "auto"
     batch: int | None = None
     threads: int | None = None
+    engine: EngineName = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "rcan_video"
 
 # From the values that everybody knows up to the commands. A module imports from its own layer and those before it.
 LAYERS = (
-    ("version", "errors", "options", "frames"),
+    ("version", "errors", "options", "frames", "cache"),
     ("color", "network", "metrics"),
     ("media", "engine", "report", "progress"),
     ("pipeline", "briefing", "train"),
@@ -32,6 +32,7 @@ HOMES = {
     "av": ("media",),
     "click": ("commands",),
     "cv2": ("report", "train"),
+    "openvino": ("engine.openvino_engine", "engine.openvino_graph"),
     "rich": ("progress", "commands"),
     "safetensors": ("network.checkpoint",),
 }

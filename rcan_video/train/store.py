@@ -129,6 +129,8 @@ def _decode(path: Path, part: Path) -> None:
 
 def _decode_runs(source: Source, part: Path) -> None:
     """Runs of ``RUN`` consecutive frames, evenly spread. They are written as they come: a clip may not fit memory."""
+    from torch.utils.dlpack import from_dlpack
+
     from rcan_video.color import PlanesToRgb
 
     info = source.info
@@ -140,7 +142,7 @@ def _decode_runs(source: Source, part: Path) -> None:
         with raw.open("wb") as file:
             for frame in source.frames():
                 if frame.index % stride < RUN and count < RUN * _RUNS:
-                    rgb = to_rgb(*(plane.unsqueeze(0) for plane in frame.planes))
+                    rgb = to_rgb(*(from_dlpack(plane).unsqueeze(0) for plane in frame.planes))
                     file.write(to_pixels(rgb).tobytes())
                     count += 1
         whole = max(count // RUN * RUN, min(count, 1))  # a run that the end cut short is no run
