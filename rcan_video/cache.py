@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import stat
 import sys
 import tempfile
@@ -24,11 +23,11 @@ LIMIT_BYTES = 512 << 20
 
 _MAGIC = b"rcan-video cache 1\n"
 _DIGEST_BYTES = 32
-_OURS = re.compile(r"[0-9a-f]{64}|\..*\.part")  # what ``key_of`` gives, and what was being written when it ended
 
 
 def folder() -> Path | None:
-    """Where this system wants such files (XDG Base Directory Specification; ~/Library/Caches; %LOCALAPPDATA%)."""
+    """This program's part of the user's cache folder: XDG Base Directory Specification, ~/Library/Caches,
+    %LOCALAPPDATA%. None for a user without a home."""
     try:
         if sys.platform == "win32":
             base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
@@ -45,7 +44,7 @@ def folder() -> Path | None:
 
 def load(key: str) -> bytes | None:
     """What was stored under ``key``, or None."""
-    base = folder()
+    base = _base()
     try:
         if base is None or not _is_private(base):
             return None
@@ -64,7 +63,7 @@ def load(key: str) -> bytes | None:
 
 def store(key: str, payload: bytes) -> None:
     """Keep ``payload`` under ``key`` if that is possible. The file appears whole, whoever else writes it."""
-    base = folder()
+    base = _base()
     if base is None:
         return
     with contextlib.suppress(OSError):
@@ -101,6 +100,11 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
+def _base() -> Path | None:
+    whole = folder()
+    return None if whole is None else whole / "computed"
+
+
 def _is_private(base: Path) -> bool:
     """Whether this is a folder, not a link to one, that its user alone may write to. Raises OSError."""
     info = base.lstat()
@@ -111,8 +115,9 @@ def _is_private(base: Path) -> bool:
 
 
 def _trim(base: Path) -> None:
-    ours = (path for path in base.iterdir() if _OURS.fullmatch(path.name))
-    found = sorted(((info.st_mtime, info.st_size, path) for path in ours for info in (path.stat(),)), reverse=True)
+    found = sorted(
+        ((info.st_mtime, info.st_size, path) for path in base.iterdir() for info in (path.stat(),)), reverse=True
+    )
     total = 0
     for _, size, path in found:
         total += size

@@ -25,7 +25,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def base() -> Path:
     found = cache.folder()
     assert found is not None
-    return found
+    return found / "computed"
 
 
 KEYS = {name: cache.key_of(name) for name in "abcde"}
@@ -125,7 +125,7 @@ def test_without_a_usable_setting_it_is_in_the_home(
     value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", value)
-    assert base() == tmp_path / "home/.cache/rcan-video"
+    assert base() == tmp_path / "home/.cache/rcan-video/computed"
 
 
 def test_nobody_is_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,11 +150,10 @@ def test_what_was_used_longest_ago_goes_first(monkeypatch: pytest.MonkeyPatch) -
     for age, name in enumerate("dcba"):
         cache.store(KEYS[name], bytes(100))
         os.utime(base() / KEYS[name], (age, age))
-    (base() / "somebody's").write_bytes(bytes(10_000))
     assert cache.load(KEYS["d"]) is not None  # and is the newest now
     monkeypatch.setattr(cache, "LIMIT_BYTES", 500)  # three of them, headers included
     cache.store(KEYS["e"], bytes(100))
-    assert sorted(p.name for p in base().iterdir()) == sorted([*(KEYS[name] for name in "ade"), "somebody's"])
+    assert sorted(p.name for p in base().iterdir()) == sorted(KEYS[name] for name in "ade")
 
 
 def test_keys_tell_their_parts_apart() -> None:

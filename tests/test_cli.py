@@ -394,7 +394,6 @@ def test_help_loads_nothing_heavy() -> None:
     code = """if True:
         import json, sys
         from rcan_video.commands.upscale import main
-from rcan_video.engine.choice import openvino_installed
         for sys.argv in (["rcan-video", "--help"], ["rcan-video", "--version"], ["rcan-video", "--nobody"]):
             try:
                 main()

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rcan_video.errors import InputError, OutputError
+from rcan_video.cache import folder as cache_folder
+from rcan_video.errors import InputError, OutputError, UsageError
 from rcan_video.metrics import Pixels
 from rcan_video.train.degrade import reduce
 
@@ -60,8 +61,11 @@ class Footage:
 
 
 def default_cache() -> Path:
-    """``rcan-video/train`` in the user's cache folder (``XDG_CACHE_HOME``)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rcan-video" / "train"
+    """``train`` in this program's part of the user's cache folder. Raises UsageError for a user without a home."""
+    folder = cache_folder()
+    if folder is None:
+        raise UsageError("there is no home folder to keep decoded pictures in: name a folder with --cache")
+    return folder / "train"
 
 
 def find(places: Sequence[str]) -> list[Path]:
