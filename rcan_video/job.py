@@ -116,6 +116,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
                 stages=counts.seconds,
                 repeated=pace.repeated,
                 dropped=pace.dropped,
+                reused=counts.reused,
                 skipped_packets=source.damage.packets,
                 concealed_frames=source.damage.frames,
                 damaged=bool(source.damage),

@@ -96,7 +96,8 @@ class Options:
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a finished job did. ``skipped_packets`` and ``concealed_frames`` count the damage in the input's video,
-    ``repeated`` and ``dropped`` the frames that a constant rate adds and leaves out."""
+    ``repeated`` and ``dropped`` the frames that a constant rate adds and leaves out, ``reused`` those that equal an
+    earlier one and took its output instead of the network's work."""
 
     output: Path | None  # None: standard output
     frames_in: int
@@ -107,6 +108,7 @@ class Report:
     stages: Mapping[str, float]  # seconds that each stage was busy
     repeated: int = 0
     dropped: int = 0
+    reused: int = 0
     skipped_packets: int = 0
     concealed_frames: int = 0
     damaged: bool = False  # whether anything of the input, the other streams included, was damaged

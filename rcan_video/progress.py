@@ -191,7 +191,8 @@ def duration_text(seconds: float) -> str:
 def summary(report: Report) -> str:
     """One line about a finished job."""
     where = report.output or "standard output"
+    repeats = f"{report.reused} of them repeats, " if report.reused else ""
     return (
-        f"{where}: {report.frames_out} frames, {report.width}x{report.height}, "
+        f"{where}: {report.frames_out} frames, {repeats}{report.width}x{report.height}, "
         f"{duration_text(report.seconds)}, {report.fps:.2f} fps"
     )

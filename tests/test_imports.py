@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "rcan_video"
 LAYERS = (
     ("version", "errors", "options", "frames", "cache"),
     ("color", "network", "metrics"),
-    ("media", "engine", "report", "progress"),
+    ("media", "engine", "report", "progress", "repeats"),
     ("pipeline", "briefing", "train"),
     ("job",),
     ("commands",),
