@@ -10,7 +10,6 @@ from rcan_video.media.files import PIPE, shown
 from rcan_video.progress import LEFT_OUT, StreamRow
 
 if TYPE_CHECKING:
-    from rcan_video.engine.base import Engine
     from rcan_video.frames import VideoInfo
     from rcan_video.media.codecs import VideoTarget
     from rcan_video.media.encode import Writer
@@ -59,7 +58,8 @@ def details(info: VideoInfo, writer: Writer, model: LoadedModel) -> list[str]:
     ]
 
 
-def description(options: Options, info: VideoInfo, target: VideoTarget, engine: Engine) -> str:
+def description(options: Options, info: VideoInfo, target: VideoTarget, engine: str) -> str:
+    """The job in a line; ``engine`` says what computes it."""
     name = "standard input" if options.input == PIPE else Path(options.input).name
     sizes = f"{info.width}x{info.height} to {target.width}x{target.height}"
-    return f"{name} {sizes}, {options.model.model}, {engine.describe()}"
+    return f"{name} {sizes}, {options.model.model}, {engine}"

@@ -286,6 +286,18 @@ def digest(planes: Sequence[Plane]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """A place between two frames of an input, so that another run can go on there: ``index``, ``pts`` (time base of
+    the input) and ``digest`` of the frame behind it, and the damage met before it."""
+
+    index: int
+    pts: int
+    digest: str
+    damaged_packets: int
+    damaged_frames: int
+
+
+@dataclass(frozen=True, slots=True)
 class FrameBatch:
     """Consecutive frames that go through the network together, in presentation order."""
 

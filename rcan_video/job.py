@@ -1,43 +1,38 @@
 """One job, from the input's first packet to the output's final name.
 
-probe -> plan -> [ decode -> network -> encode ] -> verify -> rename
+    probe -> plan -> [ decode -> network -> encode ] -> join -> verify -> rename
+
+A file is computed in segments, so that a run that was interrupted goes on; the rest in one go.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rcan_video import briefing
-from rcan_video.engine.choice import choose, open_engine
-from rcan_video.engine.task import Task
-from rcan_video.errors import OutputError, UsageError, VerificationError
-from rcan_video.media.decode import Source
-from rcan_video.media.encode import Writer
-from rcan_video.media.files import PIPE, PartFile, check_output
+from rcan_video.engine.choice import choose
+from rcan_video.errors import UsageError
+from rcan_video.media.decode import Source, probe
+from rcan_video.media.files import PIPE, check_output
+from rcan_video.media.index import read_index
 from rcan_video.media.pace import open_pace
-from rcan_video.media.packets import FilePackets, PipePackets, Window
-from rcan_video.media.verify import verify
+from rcan_video.media.segment import why_whole
 from rcan_video.network.catalog import load_model
+from rcan_video.one_go import in_one_go
 from rcan_video.options import STREAM_FORMATS, Options, Report
-from rcan_video.pipeline import QUEUE_BYTES, run
+from rcan_video.prepare import Job
 from rcan_video.progress import Progress, Silent
-
-if TYPE_CHECKING:
-    from rcan_video.frames import VideoInfo
-    from rcan_video.media.codecs import VideoTarget
+from rcan_video.segments.home import finished, home
+from rcan_video.segments.job import in_segments
+from rcan_video.segments.store import Done
 
 
 def upscale(options: Options, progress: Progress | None = None) -> Report:
     """Upscale one video as ``options`` say; blocks until the output is whole, verified and under its final name.
 
-    Raises RcanVideoError (see ``rcan_video.errors``); whatever was written by then is removed.
+    Raises RcanVideoError (see ``rcan_video.errors``). Whatever was written by then is removed, but for the segments
+    that are whole: called again, it goes on behind them.
     """
     progress = progress or Silent()
     begun = time.perf_counter()
@@ -45,142 +40,48 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         raise UsageError(f"standard output needs a container: give --format {', '.join(STREAM_FORMATS)}")
     if options.format is not None and PIPE not in (options.input, options.output):
         raise UsageError("--format is for standard input and output: the ending of a file says its container")
+    if options.output != PIPE and (done := finished(home(options.output, options.work_dir), Path(options.output))):
+        return _tidied(options, progress, done)
     check_output(options.input, options.output, overwrite=options.overwrite)
     model = load_model(options.model.model, options.model.scale)
     choice = choose(options.device)
+    index = None if options.input == PIPE else read_index(options.input)
     stop = threading.Event()
-    with ExitStack() as stack:
-        source = stack.enter_context(
-            Source(
-                options.input,
-                start=options.start,
-                duration=options.duration,
-                on_corrupt=options.on_corrupt,
-                deinterlace=options.frames.deinterlace,
-                stop=stop,
-            )
-        )
-        pace = open_pace(source.info, options.frames)
-        info = pace.info
-        part = (
-            stack.enter_context(PartFile(options.output, overwrite=options.overwrite))
-            if options.output != PIPE
-            else None
-        )
-        writer = stack.enter_context(_open_writer(options, source, info, part, model.scale, stop))
-        target = writer.target
-        if not target.alpha:
-            source.leave_alpha_out()
-            info = replace(info, layout=source.info.layout)
-        task = Task(model, (info.layout, info.color), (target.layout, target.color), (info.width, info.height))
-        batch = options.device.batch and _bounded(options.device.batch, info, target)
-        told: list[str] = []
-        engine = open_engine(choice, task, batch, options.device.threads, told.append)
-        stack.callback(engine.close)
-        if options.streams.strict:
-            _refuse_losses([*(plan.sentence() for plan in writer.plans if plan.lossy), *writer.losses])
-        told += [*writer.notices, *writer.losses, *source.first_notices(), *briefing.warnings(info, target)]
-        notices = [*(plan.sentence() for plan in writer.plans if plan.action != "copy"), *told]
-        report = None
-        try:
-            progress.start(briefing.description(options, info, target, engine), info.frames)
-            if info.others:
-                progress.streams(briefing.rows(info, writer))
-            for text in briefing.details(info, writer, model):
-                progress.detail(text)
-            for text in told:
-                progress.notice(text)
-            counts = run(pace(source.frames()), engine, writer.write, stop=stop, on_written=progress.update)
-            writer.finish()
-            due = source.decoded + pace.repeated - pace.dropped
-            if not due == counts.decoded == counts.written == writer.frames:
-                raise VerificationError(
-                    f"{due} frames were decoded, {counts.written} upscaled and {writer.frames} encoded: "
-                    "please report this"
-                )
-            if part is not None:
-                _check(part, options.output, writer)
-            late = [*source.notices(), *pace.notices(), *writer.late_notices()]
-            for text in late:
-                progress.notice(text)
-            notices += late
-            if part is not None:
-                part.commit()
-            report = Report(
-                output=Path(options.output) if part is not None else None,
-                frames_in=source.decoded,
-                frames_out=writer.frames,
-                width=target.width,
-                height=target.height,
-                seconds=time.perf_counter() - begun,
-                stages=counts.seconds,
-                repeated=pace.repeated,
-                dropped=pace.dropped,
-                reused=counts.reused,
-                skipped_packets=source.damage.packets,
-                concealed_frames=source.damage.frames,
-                damaged=bool(source.damage),
-                notices=tuple(notices),
-            )
-        finally:
-            progress.finish(report)
-    return report
-
-
-def _check(part: PartFile, name: str, writer: Writer) -> None:
-    """Verify the written file; one that fails is kept for whoever wants to look into it, under a name that says so."""
-    try:
-        verify(part.path, name, writer.container, writer.ledger)
-    except VerificationError as error:
-        raise VerificationError(f"{error}; what was written is kept as {part.keep('unverified')}") from error
-
-
-def _bounded(batch: int, info: VideoInfo, target: VideoTarget) -> int:
-    """``batch``, or as many frames as the pipeline's queues hold: batches are gathered before they are counted."""
-    before = info.layout.frame_bytes(info.width, info.height)
-    after = target.layout.frame_bytes(target.width, target.height)
-    return min(batch, max(1, QUEUE_BYTES // max(before, after)))
-
-
-def _open_writer(
-    options: Options, source: Source, info: VideoInfo, part: PartFile | None, scale: int, stop: threading.Event
-) -> Writer:
-    indices = [s.index for s in info.others]
-    window = _window(options, info)
-    packets: FilePackets | PipePackets | None = None
-    if indices and options.input == PIPE:
-        packets = PipePackets(source.container, indices)
-        source.listen(packets.put)
-    elif indices:
-        packets = FilePackets(options.input, indices, window, source.damage)
-    else:
-        source.listen(lambda _: None)
-    return Writer(
-        part.path if part is not None else None,
-        info,
-        scale,
-        options.encode,
-        streams=options.streams,
-        format=options.format if part is None else None,
-        window=window,
-        packets=packets,
-        name=options.output if part is not None else "standard output",
+    with Source(
+        options.input,
+        index=index,
+        start=options.start,
+        duration=options.duration,
+        on_corrupt=options.on_corrupt,
+        deinterlace=options.frames.deinterlace,
         stop=stop,
+    ) as source:
+        pace = open_pace(source.info, options.frames)
+        job = Job(options, progress, model, choice, index, source, pace, pace.info, stop, begun=begun)
+        if options.output == PIPE:
+            with job.writer(None) as writer:
+                return in_one_go(job, writer, None)
+        with job.part_file() as part, job.writer(part) as writer:
+            whole = why_whole(writer.target, writer.container, job.info)
+            if index is None or whole is not None:
+                if whole is not None:
+                    job.told.append(f"a run that is interrupted will begin again: {whole}")
+                return in_one_go(job, writer, part)
+        return in_segments(job, writer, index)
+
+
+def _tidied(options: Options, progress: Progress, done: Done) -> Report:
+    """The report of a job that an earlier run has finished, but for the folder that it could not remove any more."""
+    progress.notice(f"{options.output} is complete: the run before this one was interrupted after its last step")
+    info, ending = probe(options.output), done.ending
+    return Report(
+        output=Path(options.output),
+        frames_in=done.frames if ending is None else ending.frames_in,
+        frames_out=done.frames,
+        width=info.width,
+        height=info.height,
+        seconds=0.0,
+        stages={},
+        kept=done.frames,
+        damaged=ending is not None and bool(ending.damaged_packets or ending.damaged_frames),
     )
-
-
-def _window(options: Options, info: VideoInfo) -> Window:
-    """What the other streams keep: all of it, or as much as the chosen part of the video lasts.
-
-    A part that begins later is moved so that its first frame comes at the input's own start, zero.
-    """
-    first = info.start * info.time_base
-    start = first if options.start else None
-    end = None if options.duration is None else first + options.duration
-    return Window(start, end, -first if start is not None else Fraction(0))
-
-
-def _refuse_losses(losses: Sequence[str]) -> None:
-    if losses:
-        more = f" (and {len(losses) - 1} more)" if len(losses) > 1 else ""
-        raise OutputError(f"--strict: {losses[0]}{more}")

@@ -77,7 +77,8 @@ class Options:
     """One job. ``input`` and ``output`` are paths or ``-``; ``format`` names the container of standard
     output (that of standard input is recognised);
     ``start`` and ``duration`` are seconds; ``on_corrupt`` says whether damage in the input is stepped over or ends the
-    job."""
+    job. ``work_dir`` is where the job's own folder lies, None beside the output; ``restart`` forgets what is done of
+    the job; ``max_time`` is the number of seconds after which it stops, to go on another time."""
 
     input: str
     output: str
@@ -91,13 +92,17 @@ class Options:
     start: Fraction | None = None
     duration: Fraction | None = None
     on_corrupt: OnCorrupt = "skip"
+    work_dir: str | None = None
+    restart: bool = False
+    max_time: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a finished job did. ``skipped_packets`` and ``concealed_frames`` count the damage in the input's video,
     ``repeated`` and ``dropped`` the frames that a constant rate adds and leaves out, ``reused`` those that equal an
-    earlier one and took its output instead of the network's work."""
+    earlier one and took its output instead of the network's work, ``kept`` those of the output that an earlier run had
+    done."""
 
     output: Path | None  # None: standard output
     frames_in: int
@@ -111,12 +116,13 @@ class Report:
     reused: int = 0
     skipped_packets: int = 0
     concealed_frames: int = 0
+    kept: int = 0
     damaged: bool = False  # whether anything of the input, the other streams included, was damaged
     notices: tuple[str, ...] = ()
 
     @property
     def fps(self) -> float:
-        return self.frames_out / self.seconds if self.seconds else 0.0
+        return (self.frames_out - self.kept) / self.seconds if self.seconds else 0.0
 
 
 Degradation = Literal["bicubic", "video"]

@@ -29,14 +29,15 @@ class StreamRow(NamedTuple):
 class Progress(Protocol):
     """How a job tells what it is doing. Called from one thread at a time."""
 
-    def start(self, description: str, total: int | None) -> None:
-        """Work begins; ``total`` is the expected number of frames, None where nobody knows."""
+    def start(self, description: str, total: int | None, kept: int = 0) -> None:
+        """Work begins; ``total`` is the expected number of frames, None where nobody knows, ``kept`` of which an
+        earlier run has done."""
 
     def streams(self, rows: Sequence[StreamRow]) -> None:
         """What becomes of every stream, before the first frame."""
 
     def update(self, done: int) -> None:
-        """``done`` frames are written so far."""
+        """``done`` frames are written so far, those kept included."""
 
     def notice(self, text: str) -> None:
         """One sentence that people should read."""
@@ -51,7 +52,7 @@ class Progress(Protocol):
 class Silent:
     """Says nothing (``--quiet``, and the default of the Python API)."""
 
-    def start(self, description: str, total: int | None) -> None: ...
+    def start(self, description: str, total: int | None, kept: int = 0) -> None: ...
 
     def streams(self, rows: Sequence[StreamRow]) -> None: ...
 
@@ -71,10 +72,11 @@ class Plain:
         self._verbose = verbose
         self._stream = stream or sys.stderr
         self._total: int | None = None
+        self._kept = 0
         self._begin = self._last = 0.0
 
-    def start(self, description: str, total: int | None) -> None:
-        self._total = total
+    def start(self, description: str, total: int | None, kept: int = 0) -> None:
+        self._total, self._kept = total, kept
         self._begin = self._last = time.monotonic()
         self._say(description)
 
@@ -89,7 +91,9 @@ class Plain:
         if now - self._last < _PLAIN_SECONDS:
             return
         self._last = now
-        self._say("frame " + ", ".join(part for part in _figures(done, self._total, now - self._begin) if part))
+        self._say(
+            "frame " + ", ".join(part for part in _figures(done, self._kept, self._total, now - self._begin) if part)
+        )
 
     def notice(self, text: str) -> None:
         self._say(text)
@@ -130,14 +134,15 @@ class Bar:
         self._task = self._bar.add_task("", total=None, start=False, count="", rate="", left="")
         self._begin = 0.0
         self._total: int | None = None
+        self._kept = 0
 
-    def start(self, description: str, total: int | None) -> None:
-        self._total = total
+    def start(self, description: str, total: int | None, kept: int = 0) -> None:
+        self._total, self._kept = total, kept
         self._begin = time.monotonic()
         self._console.print(description, markup=False)
         self._bar.start()
         self._bar.start_task(self._task)
-        self._bar.update(self._task, total=total, count=f"0/{total or '?'}")
+        self._bar.update(self._task, total=total, completed=kept, count=f"{kept}/{total or '?'}")
 
     def streams(self, rows: Sequence[StreamRow]) -> None:
         from rich.markup import escape
@@ -152,7 +157,7 @@ class Bar:
         self._console.print(table)
 
     def update(self, done: int) -> None:
-        count, rate, left = _figures(done, self._total, time.monotonic() - self._begin)
+        count, rate, left = _figures(done, self._kept, self._total, time.monotonic() - self._begin)
         total = max(self._total, done) if self._total else None
         self._bar.update(self._task, completed=done, total=total, count=count, rate=rate, left=left)
 
@@ -169,10 +174,10 @@ class Bar:
             self._console.print(summary(report), markup=False)
 
 
-def _figures(done: int, total: int | None, seconds: float) -> tuple[str, str, str]:
+def _figures(done: int, kept: int, total: int | None, seconds: float) -> tuple[str, str, str]:
     """(frames, rate, time left) in words; the last is empty where ``total`` is unknown. That is an estimate of the
-    container's, and ``done`` may pass it."""
-    fps = done / max(seconds, 1e-9)
+    container's, and ``done`` may pass it. Those ``kept`` cost nothing of ``seconds``."""
+    fps = max(done - kept, 1) / max(seconds, 1e-9)
     if not total:
         return f"{done}/?", f"{fps:.2f} fps", ""
     total = max(total, done)
@@ -191,8 +196,9 @@ def duration_text(seconds: float) -> str:
 def summary(report: Report) -> str:
     """One line about a finished job."""
     where = report.output or "standard output"
+    kept = f" ({report.kept} of an earlier run)" if report.kept else ""
     repeats = f"{report.reused} of them repeats, " if report.reused else ""
     return (
-        f"{where}: {report.frames_out} frames, {repeats}{report.width}x{report.height}, "
+        f"{where}: {report.frames_out} frames{kept}, {repeats}{report.width}x{report.height}, "
         f"{duration_text(report.seconds)}, {report.fps:.2f} fps"
     )

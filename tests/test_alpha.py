@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rcan_video import EncodeOptions, ModelOptions, Options, StreamOptions, job, probe, upscale
+from rcan_video import EncodeOptions, ModelOptions, Options, StreamOptions, prepare, probe, upscale
 from rcan_video.engine.torch_engine import TorchEngine
 from rcan_video.errors import OutputError, UsageError
 from rcan_video.frames import ColorSpec, Frame, FrameBatch, PlaneLayout
@@ -443,13 +443,13 @@ def test_alpha_that_nobody_keeps_is_not_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, kept: bool
 ) -> None:
     opened = []
-    open_engine = job.open_engine
+    open_engine = prepare.open_engine
 
     def listening(choice: Any, task: Any, *rest: Any) -> Any:
         opened.append(task.source[0].alpha)
         return open_engine(choice, task, *rest)
 
-    monkeypatch.setattr(job, "open_engine", listening)
+    monkeypatch.setattr(prepare, "open_engine", listening)
     for codec, pix_fmt in (("ffv1", "yuva420p"), ("ffv1", "bgra")):
         clip = clip_of(tmp_path / f"{pix_fmt}.mkv", codec, pix_fmt)
         upscale(options(clip, tmp_path / f"out-{pix_fmt}{suffix}"))

@@ -12,10 +12,12 @@ PACKAGE = Path(__file__).parents[1] / "rcan_video"
 
 # From the values that everybody knows up to the commands. A module imports from its own layer and those before it.
 LAYERS = (
-    ("version", "errors", "options", "frames", "cache"),
+    ("version", "errors", "options", "frames", "cache", "durable"),
     ("color", "network", "metrics"),
     ("media", "engine", "report", "progress", "repeats"),
     ("pipeline", "briefing", "train"),
+    ("prepare",),
+    ("segments", "one_go"),
     ("job",),
     ("commands",),
 )

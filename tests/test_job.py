@@ -10,7 +10,7 @@ import pytest
 from clips import make_clip, read_packets, read_video
 
 import rcan_video
-from rcan_video import DeviceOptions, EncodeOptions, ModelOptions, Options, Report, job, probe, upscale
+from rcan_video import DeviceOptions, EncodeOptions, ModelOptions, Options, Report, prepare, probe, upscale
 from rcan_video.engine.base import Engine, Ticket
 from rcan_video.errors import DeviceError, InputError, OutputError, UsageError, VerificationError, WeightsError
 from rcan_video.frames import ColorTags, FrameBatch
@@ -206,13 +206,13 @@ def test_a_failure_midway_leaves_what_was_there(
     monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path, error: BaseException, old: bytes | None
 ) -> None:
     engines = []
-    opened = job.open_engine
+    opened = prepare.open_engine
 
     def open_failing(*args: object) -> Failing:
         engines.append(Failing(opened(*args), error))  # type: ignore[arg-type]
         return engines[-1]
 
-    monkeypatch.setattr(job, "open_engine", open_failing)
+    monkeypatch.setattr(prepare, "open_engine", open_failing)
     output, heard = tmp_path / "out.mp4", Listener()
     if old is not None:
         output.write_bytes(old)
@@ -237,7 +237,7 @@ def test_what_fails_its_check_never_gets_the_name(
         assert path.exists() and path != output
         raise VerificationError("not what was promised")
 
-    monkeypatch.setattr(job, "verify", refuse)
+    monkeypatch.setattr(prepare, "verify", refuse)
     with pytest.raises(VerificationError, match=r"promised; what was written is kept as .*out\.unverified\.mp4$"):
         upscale(options(clip, output, overwrite=True))
     assert left_in(tmp_path) == [*([] if old is None else ["out.mp4"]), "out.unverified.mp4"]
@@ -255,7 +255,7 @@ def test_overwriting_replaces_the_old_file_by_the_whole_new_one(
     def look(*args: object) -> None:
         checked.append(output.read_bytes())
 
-    monkeypatch.setattr(job, "verify", look)
+    monkeypatch.setattr(prepare, "verify", look)
     upscale(options(clip, output, overwrite=True))
     assert checked == [b"old"]
     assert len(read_video(output)) == FRAMES

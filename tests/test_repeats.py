@@ -15,7 +15,7 @@ from clips import make_clip, picture, read_video, to_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rcan_video import Options, job, upscale
+from rcan_video import Options, prepare, upscale
 from rcan_video.engine.base import Ticket
 from rcan_video.frames import Frame, FrameBatch, PlaneLayout, digest
 from rcan_video.options import DeviceOptions, EncodeOptions
@@ -150,7 +150,7 @@ def test_a_clip_of_doubled_frames_takes_half_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
     submitted: list[int] = []
-    open_engine = job.open_engine
+    open_engine = prepare.open_engine
 
     def counting(*arguments: Any) -> Any:
         engine = open_engine(*arguments)
@@ -158,7 +158,7 @@ def test_a_clip_of_doubled_frames_takes_half_the_work(
         engine.submit = lambda b: (submitted.append(len(b)), submit(b))[1]
         return engine
 
-    monkeypatch.setattr(job, "open_engine", counting)
+    monkeypatch.setattr(prepare, "open_engine", counting)
     outputs: list[Sequence[tuple[Fraction | None, Any]]] = []
     for times in (1, 2):
         submitted.clear()

@@ -41,8 +41,8 @@ def _run(command: click.Command, name: str, *, debug: bool) -> int:
     except click.ClickException as error:
         _say(name, f"{error.format_message().rstrip('.')} (see {name} --help)")
         return error.exit_code
-    except (KeyboardInterrupt, Interrupted):
-        _say(name, "interrupted before the output was complete: run the same command again")
+    except (KeyboardInterrupt, Interrupted) as error:
+        _say(name, str(error) or "interrupted before anything was kept: run the same command to begin again")
         return Interrupted.exit_code
     except PipeClosed as error:
         return error.exit_code

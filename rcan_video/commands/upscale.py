@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import get_args
+from typing import ClassVar, get_args
 
 import click
 
@@ -70,6 +70,17 @@ class _Seconds(click.ParamType[Fraction]):
         for part in str(value).split(":"):
             seconds = seconds * 60 + Fraction(part)
         return seconds
+
+
+class _Span(_Seconds):
+    """A length of time: as ``_Seconds``, or a number with its unit, such as 90m or 8h."""
+
+    _UNITS: ClassVar = {"s": 1, "m": 60, "h": 3600}
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        text = str(value)
+        unit = self._UNITS.get(text[-1:], 1)
+        return super().convert(text[:-1] if text[-1:] in self._UNITS else text, param, ctx) * unit
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -162,6 +173,11 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     show_default=True,
     help="Damaged input: go on with what can be decoded (exit 3 at the end), or fail.",
 )
+@click.option(
+    "--work-dir", metavar="DIR", help="Where unfinished work is kept.  [default: beside the output, as OUTPUT.rcan]"
+)
+@click.option("--restart", is_flag=True, help="Begin again, whatever an interrupted run has done.")
+@click.option("--max-time", type=_Span(), metavar="TIME", help="Stop after this long (90m, 8h); run again to go on.")
 @click.option("-y", "--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors alone.")
 @click.option("-v", "--verbose", is_flag=True, help="Also print what was found and chosen.")
@@ -193,6 +209,9 @@ def command(
     start: Fraction | None,
     duration: Fraction | None,
     on_corrupt: OnCorrupt,
+    work_dir: str | None,
+    restart: bool,
+    max_time: Fraction | None,
     overwrite: bool,
     quiet: bool,
     verbose: bool,
@@ -201,7 +220,8 @@ def command(
     """Upscale the video INPUT into OUTPUT with RCAN, frame by frame.
 
     Everything but the picture's size stays as it was. Either may be '-': standard
-    input, or standard output in the container that --format names.
+    input, or standard output in the container that --format names. A run that was
+    interrupted, however it was, goes on where it stopped when it is run again.
     """
     from rcan_video.job import upscale
 
@@ -218,6 +238,9 @@ def command(
         start=start,
         duration=duration,
         on_corrupt=on_corrupt,
+        work_dir=work_dir,
+        restart=restart,
+        max_time=max_time,
     )
     report = upscale(options, progress_for_terminal(quiet=quiet, verbose=verbose))
     if report.damaged:

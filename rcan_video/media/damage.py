@@ -43,7 +43,7 @@ class Damage:
         self._met("its other streams can be read no further")
 
     def notices(self, came: int, of: int | None) -> list[str]:
-        """Sentences for the end, where ``came`` frames ``of`` an expected number came out."""
+        """Sentences about the video, where ``came`` frames ``of`` an expected number came out."""
         found = []
         if self.packets:
             about = f" of about {of}" if of else ""
@@ -52,9 +52,11 @@ class Damage:
             )
         if self.frames:
             found.append(f"{self.frames} frames of {self._name} are damaged: they were decoded as far as possible")
-        if self.others_cut:
-            found.append(f"{self._name} is damaged: its other streams were read no further")
         return found
+
+    def others_notices(self) -> list[str]:
+        """Sentences about the streams beside the video."""
+        return [f"{self._name} is damaged: its other streams were read no further"] if self.others_cut else []
 
     def _met(self, what: str) -> None:
         if self._policy == "fail":

@@ -18,11 +18,12 @@ from av.stream import Discard
 from av.video.reformatter import VideoReformatter
 
 from rcan_video.errors import InputError
-from rcan_video.frames import Frame, Plane, VideoInfo
+from rcan_video.frames import Frame, Mark, Plane, VideoInfo, digest
 from rcan_video.media.alpha import AlphaDecoder, alpha_decoder
 from rcan_video.media.damage import Damage
 from rcan_video.media.deinterlace import Deinterlacer, Stamped
 from rcan_video.media.files import PIPE, open_input, reason, shown
+from rcan_video.media.index import Index
 from rcan_video.media.packets import packet_time
 from rcan_video.media.picture import planes_of
 from rcan_video.media.probe import best_video, describe, nominal_rate, time_base
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 # depend on where it was made. Four keep up with any network here.
 _THREADS = 4
 
-# --start lands this much earlier, so that streams whose keyframes need some lead-in (intra refresh) are settled.
-_LEAD_IN = Fraction(5)
-
 # How far behind the pictures, in seconds, a pipe may bring the sound that belongs to them.
 _LAG = Fraction(5)
 
@@ -55,9 +53,11 @@ class Source:
     ``start`` and ``duration`` (seconds, counted from the first frame) choose a part of it; ``deinterlace`` is done
     before anything is described or cut, so that a part is what it would be in the whole. An input that cannot be
     read twice (a pipe; ``stop`` ends it) hands the packets of its other streams to ``on_packet`` as it meets them.
-    Not for two threads at once, but it may be handed from one to another.
+    With an ``index`` of the file, what lies before the part, or before the place to ``resume`` at, is not decoded
+    where that changes nothing. Not for two threads at once, but it may be handed from one to another.
 
-    ``damage`` counts what could not be decoded; with ``on_corrupt`` "fail" the first of it ends the reading.
+    ``end`` is the PTS that the part ends before, in ticks, None where it has no end of its own. ``damage`` counts what
+    could not be decoded; with ``on_corrupt`` "fail" the first of it ends the reading.
 
     Raises InputError: nothing to open, no video, no frame that can be decoded, no frame in the chosen part, damage
     where that is to fail.
@@ -69,6 +69,7 @@ class Source:
         self,
         path: str,
         *,
+        index: Index | None = None,
         start: Fraction | None = None,
         duration: Fraction | None = None,
         deinterlace: Deinterlace = "off",
@@ -76,9 +77,11 @@ class Source:
         stop: threading.Event | None = None,
     ) -> None:
         self._path = path
+        self._index = index
+        self._part = (start or Fraction(0), duration)
         self._mode = deinterlace
-        self._on_corrupt = on_corrupt
         self._stop = stop
+        self.damage = Damage(path, on_corrupt)
         self._reformatter = VideoReformatter()
         self._others: deque[Packet[Stream]] = deque()  # met before anybody listened
         self.on_packet: Callable[[Packet[Stream]], None] = self._others.append
@@ -86,7 +89,7 @@ class Source:
         self._from: Fraction | None = None
         self._open()
         try:
-            self._begin(start or Fraction(0), duration)
+            self._begin()
         except BaseException:
             self.close()
             raise
@@ -106,15 +109,20 @@ class Source:
             on_packet(self._others.popleft())
         self.on_packet = on_packet
 
+    def first(self) -> Frame:
+        """The first frame that ``frames`` will give."""
+        raw, pts, duration = self._first
+        return Frame(self._planes(raw), pts, duration, self.decoded)
+
     def frames(self) -> Iterator[Frame]:
-        """Every frame of the chosen part, once. Call it once.
+        """Every frame of the chosen part, or of what follows the place to resume at, once. Call it once for each.
 
         Raises InputError where reading fails, or where the picture changes its size or layout on the way.
         """
         for raw, pts, duration in self._to_the_end(chain([self._first], self._stamped)):
-            if self._end is not None and pts >= self._end:
+            if self.end is not None and pts >= self.end:
                 if self._path == PIPE:
-                    self._read_past(self._end)
+                    self._read_past(self.end)
                 return
             if raw.is_corrupt and self._settled:
                 self.damage.frame(self.decoded)
@@ -130,7 +138,7 @@ class Source:
             yield from frames
             return
         end = (stream.start_time or 0) + stream.duration
-        count = 1
+        count = self.decoded + 1
         held = next(frames)
         for following in frames:
             yield held
@@ -146,6 +154,29 @@ class Source:
         for packet in self._read:
             if packet is not None and packet.pts is not None and packet.pts >= enough:
                 return
+
+    def mark(self, frame: Frame) -> Mark:
+        """The place of ``frame``, which ``frames`` gave last."""
+        return Mark(frame.index, frame.pts, digest(frame.planes), self.damage.packets, self.damage.frames)
+
+    def resume(self, mark: Mark) -> bool:
+        """Let ``frames`` begin with the frame of ``mark``, without decoding all that comes before it.
+
+        False where that cannot be done, or gave another frame than reading from the top did: then ``frames`` begins
+        with the first one.
+        """
+        if self._index is None or not self._index.seekable:
+            return False
+        first = self._land(mark.pts)
+        if first is None or first[1] != mark.pts or digest(self._planes(first[0])) != mark.digest:
+            self.container.close()
+            self._open()
+            self._begin()
+            return False
+        self._first = first
+        self.decoded = mark.index
+        self.damage.packets, self.damage.frames = mark.damaged_packets, mark.damaged_frames
+        return True
 
     def leave_alpha_out(self) -> None:
         """Give all frames without their alpha plane: it would be computed for nothing."""
@@ -189,13 +220,15 @@ class Source:
         except BaseException:
             self.container.close()
             raise
-        self.damage = Damage(self._path, self._on_corrupt)
+        self.decoded = 0
+        self.damage.packets = self.damage.frames = 0
         self._settled = False
         self._time_base = time_base(self._stream)
         self._timeline = Timeline(self._time_base, nominal_rate(self._stream))
         self._fields = Deinterlacer(self._mode, self._path, self._stream.codec_context.name)
 
-    def _begin(self, start: Fraction, duration: Fraction | None) -> None:
+    def _begin(self) -> None:
+        start, duration = self._part
         self._stamped = self._decode()
         first = next(self._stamped, None)
         if first is None:
@@ -204,16 +237,14 @@ class Source:
         origin = first[1]
         wanted = origin + ceil(start / self._time_base)
         self._from = wanted * self._time_base
-        if start > 2 * _LEAD_IN and self._path != PIPE:
+        if first[1] < wanted:
             first = self._land(wanted)
-        while first is not None and first[1] < wanted:
-            first = next(self._stamped, None)
         if first is None:
             raise InputError(f"{shown(self._path)} ends before --start {float(start):g} seconds")
         self._first = first
         self._fields.begin()
-        self._end = None if duration is None else wanted + ceil(duration / self._time_base)
-        if self._end is not None and first[1] >= self._end:
+        self.end = None if duration is None else wanted + ceil(duration / self._time_base)
+        if self.end is not None and first[1] >= self.end:
             raise InputError(
                 f"{shown(self._path)} has no frame in the {float(duration or 0):g} s from --start {float(start):g} on: "
                 "choose a longer --duration"
@@ -223,30 +254,33 @@ class Source:
         self.info = _limited(info, start, duration)
 
     def _land(self, wanted: int) -> Stamped | None:
-        """Seek to a keyframe well before ``wanted``; start again from the top on a landing behind it, or where the
-        container cannot seek (elementary streams; that it has tried has moved it all the same)."""
-        try:
-            self.container.seek(wanted - ceil(_LEAD_IN / self._time_base), stream=self._stream, backward=True)
-        except av.FFmpegError:
-            first = None
-        else:
+        """The first frame that is shown at ``wanted`` or later: by a landing where the index knows one, else by
+        decoding all that comes before it."""
+        if self._index is not None and self._index.seekable:
+            packets = self._index.land(self.container, self._stream, wanted)
             self._timeline.restart()
-            if isinstance(self._decoder, AlphaDecoder):
-                self._decoder.flush()
+            if packets is not None:
+                if isinstance(self._decoder, AlphaDecoder):
+                    self._decoder.flush()
+                self._stamped = self._decode(packets)
+                first = next(self._stamped, None)
+                if first is not None and first[1] <= wanted:
+                    return self._forward(first, wanted)
+            self.container.close()
+            self._open()
             self._stamped = self._decode()
+        return self._forward(next(self._stamped, None), wanted)
+
+    def _forward(self, first: Stamped | None, wanted: int) -> Stamped | None:
+        while first is not None and first[1] < wanted:
             first = next(self._stamped, None)
-        if first is not None and first[1] <= wanted and not self._timeline.missing:
-            return first
-        self.container.close()
-        self._open()
-        self._stamped = self._decode()
-        return next(self._stamped, None)
+        return first
 
-    def _decode(self) -> Iterator[Stamped]:
-        return self._fields(self._decoded())
+    def _decode(self, packets: Iterator[Packet[VideoStream]] | None = None) -> Iterator[Stamped]:
+        return self._fields(self._decoded(packets))
 
-    def _decoded(self) -> Iterator[Stamped]:
-        self._read = self._packets()
+    def _decoded(self, packets: Iterator[Packet[VideoStream]] | None) -> Iterator[Stamped]:
+        self._read = self._packets(packets)
         for packet in self._read:
             try:
                 frames = self._decoder.decode(packet)
@@ -276,10 +310,12 @@ class Source:
                 "as if files had been joined: repair them first, for example with ffmpeg -i INPUT -c copy OUTPUT.mkv"
             )
 
-    def _packets(self) -> Iterator[Packet[VideoStream] | None]:
-        """Packets of the video stream, the flushing one last; others go to ``on_packet``. None flushes too."""
+    def _packets(self, packets: Iterator[Packet[VideoStream]] | None) -> Iterator[Packet[VideoStream] | None]:
+        """Packets of the video stream, the flushing one last; others go to ``on_packet``. None flushes too.
+        ``packets`` are those to come after a landing."""
         try:
-            for packet in self.container.demux() if self._path == PIPE else self.container.demux(self._stream):
+            every = self.container.demux() if self._path == PIPE else self.container.demux(self._stream)
+            for packet in every if packets is None else packets:
                 if packet.stream is self._stream:
                     yield cast("Packet[VideoStream]", packet)
                 elif packet.size and not self._passing(packet):

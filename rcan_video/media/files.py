@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 import av
 import av.error
 
+from rcan_video.durable import sync
 from rcan_video.errors import InputError, OutputError, PipeClosed
 from rcan_video.media.pipes import BUFFER_BYTES, PipeReader, PipeWriter
 
@@ -167,18 +168,21 @@ _numbers = count()  # two jobs of one process never share a part file
 
 
 class PartFile:
-    """The file that is written: hidden beside the output, and given its name only by ``commit``.
+    """The file that is written: hidden beside the output, and given its name only by ``commit``. In ``folder`` instead
+    where that is on the same disk.
 
     The suffix stays last so that FFmpeg knows the container. Leaving the ``with`` without ``commit`` removes it.
     """
 
-    def __init__(self, target: str, *, overwrite: bool) -> None:
+    def __init__(self, target: str, *, overwrite: bool, folder: Path | None = None) -> None:
         self._overwrite = overwrite
         # A link is followed: what it points to is the file that is written.
         self.target = Path(os.path.realpath(target))
         # The stem is cut so that the name stays within what file systems allow.
         stem = os.fsencode(self.target.stem)[:100].decode(errors="ignore")
         self.path = self.target.with_name(f".{stem}.{os.getpid()}-{next(_numbers)}.part{self.target.suffix}")
+        if folder is not None and folder.stat().st_dev == self.target.parent.stat().st_dev:
+            self.path = folder / f"joined.part{self.target.suffix}"
 
     def __enter__(self) -> PartFile:
         return self
@@ -193,11 +197,11 @@ class PartFile:
         Raises OutputError, also where a file of that name has appeared meanwhile that is not to be overwritten.
         """
         with output_errors(str(self.target)):
-            with self.path.open("rb+") as file:
-                os.fsync(file.fileno())
+            sync(self.path)
             if not self._overwrite and self.target.exists():
                 raise FileExistsError(errno.EEXIST, "a file of that name has appeared meanwhile")
             self.path.replace(self.target)
+            sync(self.target.parent)
 
     def keep(self, why: str) -> Path:
         """Keep the file after all, as ``stem.why.suffix`` beside the target.

@@ -16,7 +16,10 @@ _LIMIT = 1 << 31  # FFmpeg's time bases are fractions of 32-bit integers
 
 
 class Passthrough:
-    """Frames as they come. ``info`` is that of the frames that are given out."""
+    """Frames as they come. ``info`` is that of the frames that are given out; ``stateless``: what becomes of a frame
+    does not depend on those before it."""
+
+    stateless = True
 
     def __init__(self, info: VideoInfo) -> None:
         self.info = info
@@ -40,6 +43,8 @@ class ConstantRate(Passthrough):
 
     Raises UsageError for a rate out of all bounds.
     """
+
+    stateless = False
 
     def __init__(self, info: VideoInfo, rate: Fraction | None) -> None:
         rate = info.rate if rate is None else rate

@@ -14,10 +14,11 @@ import csv
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
+from rcan_video.durable import lock
 from rcan_video.errors import OutputError, UsageError, WeightsError
 
 COLUMNS = ("step", "seconds", "learning_rate", "loss", "psnr_y", "psnr_y_video")
@@ -39,7 +40,7 @@ class StateFolder:
             self._lock = (folder / "lock").open("w")
         except OSError as error:
             raise OutputError(f"{folder}: cannot be made: {error.strerror}; choose another --state") from error
-        if not _locked(self._lock):
+        if not lock(self._lock.fileno()):
             self._lock.close()
             raise OutputError(f"{folder}: another process is training here; wait for it, or choose another --state")
 
@@ -121,15 +122,3 @@ def read_log(path: Path) -> list[Row]:
                 continue
             rows.append({**row, "step": int(row["step"] or 0)})
     return rows
-
-
-def _locked(file: TextIO) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows, which has no such lock
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

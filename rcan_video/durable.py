@@ -1,0 +1,45 @@
+"""Files that outlive a crash and belong to one process: bytes made durable, locks, names that nobody planted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# What is opened is the file itself, never what a link of its name points to. Windows has no such flag.
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+def sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's names, durable. Raises OSError."""
+    folder = path.is_dir()
+    if folder and os.name == "nt":  # it opens none
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not folder:  # some file systems refuse that for folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def create(path: Path) -> None:
+    """Make an empty file of this user's alone at ``path``, in place of what had the name: for whoever then writes into
+    it by that name. Raises OSError."""
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600))
+
+
+def lock(handle: int) -> bool:
+    """Hold an open file for this process until it is closed, which the system does where the process dies. False where
+    another process holds it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, which has no such lock
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

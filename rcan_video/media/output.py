@@ -1,0 +1,171 @@
+"""The container that people get: the video, its passengers, chapters and tags, and a ledger of what went in."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+
+from rcan_video.errors import OutputError
+from rcan_video.frames import Chapter, VideoInfo
+from rcan_video.media.files import elsewhere, open_output, output_errors
+from rcan_video.media.fit import StreamPlan, fit, holds_chapters
+from rcan_video.media.packets import FilePackets, PipePackets, Window
+from rcan_video.media.streams import Passengers
+from rcan_video.media.verify import Ledger
+from rcan_video.options import StreamOptions
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter as AvChapter
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+
+class Output:
+    """An output for the video of ``info``: ``container`` is open, ``begin`` writes its header once the caller has added
+    the video's stream, as the first.
+
+    ``path`` None is standard output. One thread at a time. ``finish`` makes the file complete; leaving the ``with``
+    without it leaves a part, which is the caller's to remove.
+
+    ``plans`` and ``losses`` say what becomes of the other streams, from ``begin`` on. Raises OutputError.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        info: VideoInfo,
+        *,
+        streams: StreamOptions | None = None,
+        format: str | None = None,
+        window: Window | None = None,
+        packets: FilePackets | PipePackets | None = None,
+        name: str,
+        stop: threading.Event,
+    ) -> None:
+        self.name = name
+        self._info = info
+        self._streams = streams or StreamOptions()
+        self._window = window or Window()
+        self._packets = packets
+        self._passengers: Passengers | None = None
+        self.ledger = Ledger()
+        self.plans: tuple[StreamPlan, ...] = ()
+        self.losses: list[str] = []
+        options = container_options(info.time_base, piped=path is None)
+        self.container = open_output(path, format=format, options=options, stop=stop)
+        self.format: str = self.container.format.name
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def shift(self) -> int:
+        """Ticks of the source that are added to every PTS of the video."""
+        return round(self._window.shift / self._info.time_base)
+
+    @property
+    def from_start(self) -> bool:
+        """Whether the video begins with the source's first frame."""
+        return self._window.start is None
+
+    def begin(self, codec: str) -> None:
+        """Take the passengers, chapters and tags on board, and write the header. ``codec`` is the video's, for
+        messages."""
+        info = self._info
+        if self._packets is not None:
+            self._board(self._packets)
+        if holds_chapters(self.format):
+            self.container.set_chapters(_chapters(info.chapters, self._window))
+        elif info.chapters:
+            self.losses.append(f"{self.format} holds no chapters: {len(info.chapters)} are left out")
+        self.container.metadata.update(info.tags)
+        try:
+            self.container.start_encoding()
+        except (
+            av.error.ArgumentError,
+            av.error.PermissionError,
+        ) as error:  # muxers say no more than that, and mean one of the streams
+            offered = ", ".join([codec, *(f"{p.info.kind} {p.codec}" for p in self.plans if p.codec)])
+            raise OutputError(
+                f"{self.name} cannot be written: {self.format} refuses {offered}; choose another "
+                f"{elsewhere(self.format)}, or --codec and --audio-codec"
+            ) from error
+        except (av.FFmpegError, ValueError, OSError):
+            with output_errors(self.name):
+                raise
+
+    def mux(self, packets: Iterable[Packet[VideoStream]]) -> None:
+        """Write packets of the video, each after the others' that belong before it."""
+        for packet in packets:
+            if self._passengers is not None and packet.dts is not None:
+                self._passengers.mux_until(packet.dts * Fraction(packet.time_base))
+            self.container.mux(packet)
+
+    def finish(self) -> None:
+        """Write what is left of the passengers, and the trailer. Wrap it in ``output_errors``."""
+        if self._passengers is not None:
+            self._passengers.mux_until(None)
+        self.container.close()
+
+    def close(self) -> None:
+        """Let go of everything. Without ``finish`` before, nobody wants the file, nor to hear that its end cannot be
+        written: that would hide the error that brought us here."""
+        if self._packets is not None:
+            self._packets.close()
+        with contextlib.suppress(av.FFmpegError, OSError):
+            self.container.close()
+
+    def _board(self, packets: FilePackets | PipePackets) -> None:
+        """Decide what becomes of the other streams, and take on board those that stay."""
+        self.plans = fit(
+            packets.container.streams,
+            self._info.others,
+            self.format,
+            self._streams,
+            chapters=bool(self._info.chapters),
+            pipe=isinstance(packets, PipePackets),
+            from_start=self.from_start,
+        )
+        self._passengers = Passengers(
+            self.container, self.ledger, packets, self.plans, self._window, self._streams.audio_bitrate
+        )
+
+
+def _chapters(chapters: Sequence[Chapter], window: Window) -> list[AvChapter]:
+    """Those that begin before the end of the window and end after its start, as PyAV takes them."""
+    kept = [
+        c
+        for c in chapters
+        if (window.end is None or c.start < window.end) and (window.start is None or c.end > window.start)
+    ]
+    tick = Fraction(1, 1_000_000)
+    return [
+        {
+            "id": number,
+            "start": round(max(c.start, window.start or c.start) / tick + window.shift / tick),
+            "end": round(min(c.end, window.end or c.end) / tick + window.shift / tick),
+            "time_base": tick,
+            "metadata": dict(c.tags),
+        }
+        for number, c in enumerate(kept, 1)
+    ]
+
+
+def container_options(time_base: Fraction, *, piped: bool) -> dict[str, str]:
+    """MP4 and MOV: count in the source's ticks, so that every PTS and the start survive exactly; into a pipe in
+    fragments, since nobody can go back there. ``delay_moov``: the header waits for the first packets, which say what
+    its edit lists need."""
+    options = {"movflags": "frag_keyframe+delay_moov+default_base_moof"} if piped else {}
+    if time_base.denominator < 1 << 31:
+        ticks = str(time_base.denominator)
+        options |= {"video_track_timescale": ticks, "movie_timescale": ticks}
+    return options

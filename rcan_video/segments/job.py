@@ -1,0 +1,139 @@
+"""A job in segments: what is missing is computed, everything is joined, and an interrupted run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from rcan_video.engine.base import Engine
+from rcan_video.errors import Interrupted, RcanVideoError, VerificationError
+from rcan_video.media.codecs import VideoTarget
+from rcan_video.media.encode import Writer
+from rcan_video.media.index import Index
+from rcan_video.media.join import join
+from rcan_video.media.segment import suffix
+from rcan_video.options import Report
+from rcan_video.pipeline import Counts, run
+from rcan_video.prepare import Job
+from rcan_video.segments.home import check_room, check_same, forecast, home, identity
+from rcan_video.segments.plan import Plan, cut
+from rcan_video.segments.run import Feed, Sink, choose_length
+from rcan_video.segments.store import JobFolder
+
+
+def in_segments(job: Job, rehearsed: Writer, index: Index) -> Report:
+    """Compute what ``job`` still lacks, join all of it, and give the file its name.
+
+    ``rehearsed`` is a writer that has shown, and is closed, that the output can be written. Raises RcanVideoError:
+    Interrupted where the job can go on.
+    """
+    report = None
+    target = rehearsed.target
+    folder = JobFolder(home(job.options.output, job.options.work_dir), suffix(target))
+    with folder, ExitStack() as stack:
+        engine = _begin(job, folder, target, index)
+        if engine is not None:
+            stack.callback(engine.close)
+        kept = folder.done.frames
+        try:
+            about = "nothing left to compute" if engine is None else engine.describe()
+            job.announce(rehearsed, about, folder.plan.frames, kept)
+            if kept:
+                job.progress.notice(f"{_kept(folder)} by an earlier run: this one goes on from there")
+            counts = Counts(seconds={}) if engine is None else _compute(job, folder, engine, target)
+            report = _join(job, folder, rehearsed, index, counts, kept)
+        except (KeyboardInterrupt, Interrupted) as error:
+            if not folder.done.records:
+                raise
+            why = str(error) or "interrupted"
+            raise Interrupted(f"{why}: {_kept(folder)}, run the same command again to go on") from None
+        except RcanVideoError:
+            if folder.done.records:
+                job.progress.notice(f"{_kept(folder)}: the same command goes on from there")
+            raise
+        finally:
+            job.progress.finish(report)
+        folder.remove()
+    return report
+
+
+def _begin(job: Job, folder: JobFolder, target: VideoTarget, index: Index) -> Engine | None:
+    """Make ``folder`` ready, with a plan; the engine, None where every segment is done."""
+    now = identity(job.options, job.scale, job.model.sha256, target, index)
+    if job.options.restart:
+        folder.forget()
+    check_same(folder, now)
+    if folder.begun:
+        folder.sweep()
+        if folder.done.records and not folder.missing():
+            return None
+    engine = job.engine(target)
+    try:
+        if not folder.done.records:
+            folder.begin(_plan(job, now, engine, index))
+            folder.sweep()
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def _plan(job: Job, now: Mapping[str, str], engine: Engine, index: Index) -> Plan:
+    source = job.source
+    times = index.between(source.info.start, source.end).tolist() if index.seekable and job.pace.stateless else []
+    frames = len(times) or job.info.frames or len(index.pts)
+    return cut(now, choose_length(engine, source.first(), frames), frames, times or None)
+
+
+def _compute(job: Job, folder: JobFolder, engine: Engine, target: VideoTarget) -> Counts:
+    """All segments that are missing. Raises RcanVideoError."""
+    kept, warned = folder.done.frames, False
+    feed = Feed(job.source, job.pace, folder)
+
+    def tell(written: int) -> None:
+        nonlocal warned
+        job.progress.update(kept + written)
+        if not warned and (text := forecast(folder)):
+            job.progress.notice(text)
+            warned = True
+
+    with Sink(feed, folder, target, job.info, job.output_name) as sink:
+        counts = run(feed.frames(), engine, job.in_time(sink.write), stop=job.stop, on_written=tell)
+        ending = job.ending() if feed.to_the_end else None
+        sink.finish(ending)
+    frames = folder.done.frames
+    if counts.decoded != counts.written or counts.written != sink.frames or frames != kept + sink.frames:
+        raise VerificationError(
+            f"{counts.decoded} frames were decoded, {counts.written} upscaled and {frames - kept} encoded: "
+            "please report this"
+        )
+    if ending is not None and ending.frames_out != frames:
+        raise VerificationError(
+            f"{ending.frames_out} frames were decoded, and the segments hold {frames}: run the command with --restart"
+        )
+    return counts
+
+
+def _join(job: Job, folder: JobFolder, rehearsed: Writer, index: Index, counts: Counts, kept: int) -> Report:
+    ending = folder.done.ending
+    if ending is None:
+        raise VerificationError(f"the records in {folder.path} lack their end: run the command with --restart")
+    check_room(folder, Path(job.options.output), index.file_bytes - int(index.size.sum()))
+    with job.part_file(folder.path) as part:
+        with job.container(part) as output:
+            join(output, folder.segments(), job.info, rehearsed.target)
+            container, ledger = output.format, output.ledger
+        job.check(part, container, ledger)
+        report = job.report(rehearsed, ending, counts, ending.notices, kept)
+        folder.joined(part.path.stat().st_size)
+        try:
+            part.commit()
+        except BaseException:
+            folder.joined(None)
+            raise
+    return report
+
+
+def _kept(folder: JobFolder) -> str:
+    return f"{folder.done.frames} of {folder.plan.frames} frames are kept in {folder.path}"

@@ -1,0 +1,288 @@
+"""The folder of one job: its plan, what is done of it, the segments themselves, and a lock.
+
+    plan.json      where the video is cut, and what its frames depend on
+    done.json      the segments that are whole; the only truth, replaced as a whole after each of them
+    000012.mp4     the encoded frames of one segment
+    lock           held while a process works here, and let go by the system when that ends, however it ends
+
+Whatever else lies here when a job begins is a remnant, and is deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rcan_video.durable import NO_FOLLOW, create, lock, sync
+from rcan_video.errors import OutputError
+from rcan_video.frames import Mark
+from rcan_video.media.files import output_errors
+from rcan_video.media.segment import Encoded
+from rcan_video.prepare import Ending
+from rcan_video.segments.plan import Plan
+
+T = TypeVar("T")
+
+VERSION = 1
+_PLAN, _DONE, _LOCK = "plan.json", "done.json", "lock"
+_LARGEST = 64 << 20  # bytes of a JSON file that are read
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A segment that is whole: ``encoded``, None where it got no frame, and the place behind it, None at the end."""
+
+    encoded: Encoded | None
+    mark: Mark | None
+
+
+@dataclass(slots=True)
+class Done:
+    """What ``done.json`` holds. ``joined``: bytes of the output, once that is whole and about to get its name."""
+
+    records: dict[int, Record] = field(default_factory=dict)
+    ending: Ending | None = None
+    joined: int | None = None
+
+    @property
+    def frames(self) -> int:
+        return sum(record.encoded.frames for record in self.records.values() if record.encoded is not None)
+
+
+class JobFolder:
+    """The folder at ``path``, made where it is missing, for this process alone while the ``with`` lasts. ``suffix`` is
+    that of the segments' files.
+
+    It stays where something of the job is done, and goes where nothing is. Raises OutputError: it cannot be made,
+    another process works in it, or others could have put something into it.
+    """
+
+    def __init__(self, path: Path, suffix: str = "mp4") -> None:
+        self.path = path
+        self._suffix = suffix
+        self._plan: Plan | None = None
+        self.done = Done()
+        self._lock = self._hold()
+        try:
+            self._load()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def __enter__(self) -> JobFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.done.records and self.done.joined is None:
+            self.remove()
+        os.close(self._lock)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a plan."""
+        return self._plan is not None
+
+    @property
+    def plan(self) -> Plan:
+        assert self._plan is not None, "the job has not begun"
+        return self._plan
+
+    def file(self, number: int) -> Path:
+        """Where segment ``number`` lies."""
+        return self.path / f"{number:06}.{self._suffix}"
+
+    def part(self, number: int) -> Path:
+        """Where segment ``number`` is written."""
+        return self.path / f"{number:06}.{self._suffix}.part"
+
+    def missing(self) -> list[int]:
+        """The segments that are not done."""
+        return [number for number in range(len(self.plan)) if number not in self.done.records]
+
+    def segments(self) -> list[tuple[Path, Encoded]]:
+        """The files of the segments that have frames, and what they hold, in order."""
+        records = sorted(self.done.records.items())
+        return [(self.file(number), record.encoded) for number, record in records if record.encoded is not None]
+
+    def begin(self, plan: Plan) -> None:
+        """Keep ``plan``, and forget what was done of another."""
+        self._plan = plan
+        self.done = Done()
+        self._save(
+            _PLAN,
+            {
+                "version": VERSION,
+                "identity": dict(plan.identity),
+                "by_pts": plan.by_pts,
+                "frames": plan.frames,
+                "starts": list(plan.starts),
+            },
+        )
+        self._save_done()
+
+    def keep(self, number: int, record: Record) -> None:
+        """Make segment ``number``, written as ``part`` where it has frames, durable, and record it."""
+        if record.encoded is not None:
+            part, final = self.part(number), self.file(number)
+            with output_errors(str(final)):
+                sync(part)
+                part.replace(final)
+                sync(self.path)
+        self.done.records[number] = record
+        self._save_done()
+
+    def forget(self) -> None:
+        """Nothing is done."""
+        self._plan, self.done = None, Done()
+
+    def joined(self, size: int | None) -> None:
+        """The output is whole, with ``size`` bytes, and gets its name next; None: it did not."""
+        self.done.joined = size
+        self._save_done()
+
+    def sweep(self) -> None:
+        """Delete what ``done.json`` does not know, and forget segments whose file is not what it says."""
+        kept = {_PLAN, _DONE, _LOCK}
+        for number, record in list(self.done.records.items()):
+            path = self.file(number)
+            if record.encoded is not None and _size(path) != record.encoded.size:
+                del self.done.records[number]
+            else:
+                kept.add(path.name)
+        with output_errors(str(self.path)):
+            for path in list(self.path.iterdir()):
+                if path.name not in kept:
+                    path.unlink()
+
+    def remove(self) -> None:
+        """Delete the folder and what this program puts into it."""
+        with contextlib.suppress(OSError):
+            for path in list(self.path.iterdir()):
+                if path.name != _LOCK and not path.is_dir():
+                    path.unlink()
+            (self.path / _LOCK).unlink()
+            self.path.rmdir()
+
+    def _hold(self) -> int:
+        """The open lock. Raises OutputError."""
+        while True:
+            with output_errors(str(self.path)):
+                with contextlib.suppress(FileExistsError):
+                    self.path.mkdir(mode=0o700)
+                self._check()
+                handle = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | NO_FOLLOW, 0o600)
+            if not lock(handle):
+                os.close(handle)
+                raise OutputError(f"another run is at work in {self.path}: wait for it, or name another output")
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(handle), (self.path / _LOCK).stat()):
+                    return handle
+            os.close(handle)  # whoever held it has removed the folder meanwhile
+
+    def _check(self) -> None:
+        """Nobody else may write here: what lies in the folder is believed."""
+        found = self.path.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise OutputError(f"{self.path} is no folder, where the job would keep its segments: remove it")
+        if hasattr(os, "geteuid") and (found.st_uid != os.geteuid() or found.st_mode & 0o022):
+            raise OutputError(
+                f"others may write into {self.path}, where the job would keep its segments: remove it, or choose "
+                "another --work-dir"
+            )
+
+    def _load(self) -> None:
+        plan, done = self._read(_PLAN), self._read(_DONE)
+        if plan is None or done is None:
+            return
+        try:
+            self._plan = Plan(
+                {str(name): str(value) for name, value in plan["identity"].items()},
+                tuple(int(start) for start in plan["starts"]),
+                bool(plan["by_pts"]),
+                int(plan["frames"]),
+            )
+            self.done = _parse_done(done, len(self.plan))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise self._damaged() from error
+
+    def _read(self, name: str) -> Any:
+        """The content of a JSON file of this version; None where there is none."""
+        try:
+            with os.fdopen(os.open(self.path / name, os.O_RDONLY | NO_FOLLOW), "rb") as file:
+                data = file.read(_LARGEST + 1)
+            content = json.loads(data)
+            if len(data) > _LARGEST or content["version"] != VERSION:
+                raise self._damaged()
+            return content
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise self._damaged() from error
+
+    def _damaged(self) -> OutputError:
+        return OutputError(
+            f"the records in {self.path} are damaged or of another version: --restart begins the job again"
+        )
+
+    def _save_done(self) -> None:
+        done = self.done
+        self._save(
+            _DONE,
+            {
+                "version": VERSION,
+                "segments": {str(number): asdict(record) for number, record in sorted(done.records.items())},
+                "ending": None if done.ending is None else asdict(done.ending),
+                "joined": done.joined,
+            },
+        )
+
+    def _save(self, name: str, content: Mapping[str, Any]) -> None:
+        path, part = self.path / name, self.path / f"{name}.part"
+        with output_errors(str(path)):
+            create(part)
+            with part.open("w", encoding="utf-8") as file:
+                json.dump(content, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+            sync(self.path)
+
+
+def _parse_done(content: Any, segments: int) -> Done:
+    records = {}
+    for number, record in content["segments"].items():
+        encoded, mark = record["encoded"], record["mark"]
+        if not 0 <= int(number) < segments:
+            raise ValueError(number)
+        records[int(number)] = Record(_build(Encoded, encoded), _build(Mark, mark))
+    ending = content["ending"]
+    if ending is not None:
+        ending["notices"] = tuple(str(notice) for notice in ending["notices"])
+    joined = content["joined"]
+    return Done(records, _build(Ending, ending), None if joined is None else int(joined))
+
+
+def _build(kind: type[T], content: Any) -> T | None:
+    """A value of ``kind`` from its fields. Raises TypeError where they are not of its types."""
+    if content is None:
+        return None
+    built = kind(**content)
+    for part in fields(built):  # type: ignore[arg-type]
+        if not str(part.type).startswith(type(getattr(built, part.name)).__name__):
+            raise TypeError(part.name)
+    return built
+
+
+def _size(path: Path) -> int:
+    """Bytes of a regular file, -1 for anything else."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return -1
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
