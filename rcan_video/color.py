@@ -239,7 +239,7 @@ class _Centred:
 
 def _windows(x: Tensor, dim: int, before: int, after: int, count: int) -> tuple[Tensor, ...]:
     """``count`` views of x, each shifted by one sample, after replicating its edges this often."""
-    padded = torch.cat([x.narrow(dim, 0, 1)] * before + [x] + [x.narrow(dim, -1, 1)] * after, dim)
+    padded = torch.cat([x.narrow(dim, 0, 1)] * before + [x] + [_slice(x, dim, -1)] * after, dim)
     return tuple(_slice(padded, dim, i, i - count + 1 or None) for i in range(count))
 
 

@@ -1,6 +1,6 @@
 """The values that travel: what a video is, how its samples are stored and coloured, and the frames themselves.
 
-Everything here is frozen. ``torch`` is needed for the tensors' type only and is not imported.
+Everything here is frozen.
 Colour code points (``ColorTags``) are those of ISO/IEC 23091-2 (H.273), which FFmpeg uses as they are.
 """
 
@@ -11,14 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from rcan_video.errors import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Family = Literal["yuv", "gray", "rgb"]
 Siting = Literal["left", "center", "topleft", "top", "bottomleft", "bottom"]
@@ -237,14 +234,36 @@ class VideoInfo:
         return tuple(s for s in self.others if s.kind == kind)
 
 
+class Plane(Protocol):
+    """Samples in host memory: a NumPy array, or a CPU tensor of torch. ``np.asarray`` and ``torch.from_dlpack`` both
+    take either without a copy, so that nobody has to load the other's library."""
+
+    @property
+    def ndim(self) -> int: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def __dlpack__(self, *arguments: Any, **options: Any) -> Any: ...
+
+    def __dlpack_device__(self) -> tuple[Any, int]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame on its way: planes of shape (H, W), uint8 or uint16, possibly strided views of a decoder's memory.
+    """One frame on its way: planes of shape (H, W), uint8 or uint16. Those of a decoder are strided, read-only views of
+    its memory.
 
     ``pts`` and ``duration`` are in the video's time base; ``index`` counts decoded frames from 0.
     """
 
-    planes: tuple[Tensor, ...]
+    planes: tuple[Plane, ...]
     pts: int
     duration: int
     index: int
@@ -255,10 +274,10 @@ class Frame:
 
     @property
     def nbytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in self.planes)
+        return sum(p.nbytes for p in self.planes)
 
 
-def digest(planes: Sequence[Tensor]) -> str:
+def digest(planes: Sequence[Plane]) -> str:
     """A hash of every sample of some planes: equal for equal pictures, on every machine."""
     found = hashlib.blake2b(digest_size=16)
     for plane in planes:

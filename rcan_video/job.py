@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from rcan_video.engine.backend import resolve_device
+from rcan_video.engine.choice import choose
 from rcan_video.errors import UsageError
 from rcan_video.media.decode import Source, probe
 from rcan_video.media.files import PIPE, check_output
@@ -47,7 +47,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
             return _tidied(options, progress, done)
     check_output(options.input, options.output, overwrite=options.overwrite)
     model = load_model(options.model.model, options.model.scale)
-    device = resolve_device(options.device.device)
+    choice = choose(options.device)
     index = None if options.input == PIPE else read_index(options.input)
     stop = threading.Event()
     with Source(
@@ -61,7 +61,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         stop=stop,
     ) as source:
         pace = open_pace(source.info, options.frames)
-        job = Job(options, progress, model, device, index, source, pace, pace.info, stop, begun=begun)
+        job = Job(options, progress, model, choice, index, source, pace, pace.info, stop, begun=begun)
         if options.output == PIPE:
             with job.writer(None) as writer:
                 return in_one_go(job, writer, None)

@@ -28,7 +28,7 @@ def in_one_go(job: Job, writer: Writer, part: PartFile | None) -> Report:
         if part is not None:
             job.check(part, writer.container, writer.ledger)
         late = [*ending.notices, *writer.late_notices()]
-        done = job.report(writer, ending, counts.seconds, late)
+        done = job.report(writer, ending, counts, late)
         if part is not None:
             part.commit()
         report = done

@@ -14,6 +14,7 @@ STREAM_FORMATS = ("nut", "matroska", "mp4", "mpegts", "yuv4mpegpipe")
 
 Deinterlace = Literal["auto", "on", "off"]
 FpsMode = Literal["passthrough", "cfr"]
+EngineName = Literal["auto", "torch", "openvino"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,13 @@ class ModelOptions:
 @dataclass(frozen=True, slots=True)
 class DeviceOptions:
     """``device`` as torch names it (``cpu``, ``cuda:1``, ``mps``) or ``auto``; ``batch`` None lets the engine choose;
-    ``threads`` None means all the cores this process may use."""
+    ``threads`` None means all the cores this process may use; ``engine`` "auto" is the fastest that is
+    installed for the device."""
 
     device: str = "auto"
     batch: int | None = None
     threads: int | None = None
+    engine: EngineName = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +102,9 @@ class Options:
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a finished job did. ``skipped_packets`` and ``concealed_frames`` count the damage in the input's video,
-    ``repeated`` and ``dropped`` the frames that a constant rate adds and leaves out, ``kept`` those of the output that
-    an earlier run had done."""
+    ``repeated`` and ``dropped`` the frames that a constant rate adds and leaves out, ``reused`` those that equal an
+    earlier one and took its output instead of the network's work, ``kept`` those of the output that an earlier run had
+    done."""
 
     output: Path | None  # None: standard output
     frames_in: int
@@ -111,6 +115,7 @@ class Report:
     stages: Mapping[str, float]  # seconds that each stage was busy
     repeated: int = 0
     dropped: int = 0
+    reused: int = 0
     skipped_packets: int = 0
     concealed_frames: int = 0
     kept: int = 0

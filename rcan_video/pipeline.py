@@ -4,6 +4,9 @@ A decode thread owns the input, the caller's thread owns the device, an encode t
 
     frames -> [decode thread] -> batches -> [caller: engine.submit] -> tickets -> [encode thread: engine.result, write]
 
+The decode thread also finds the frames that equal an earlier one: batches hold the others alone, and the encode thread
+writes all of them, in order and at their own times.
+
 Queues are bounded by the bytes that they hold, so memory does not depend on the length of the video. Every wait is
 short and every step looks at the stop event; whoever fails first sets it, and the error is raised in the caller with
 its own traceback once both threads have ended.
@@ -16,10 +19,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rcan_video.frames import Frame, FrameBatch
+from rcan_video.repeats import Picture, Repeats
 
 if TYPE_CHECKING:
     from rcan_video.engine.base import Engine, Ticket
@@ -29,6 +33,8 @@ T = TypeVar("T")
 QUEUE_BYTES = 256 << 20
 # Below this many items a queue admits more whatever their size: the engine's three streams need work in flight.
 QUEUE_ITEMS = 3
+# Frames in a row, for each place in a batch, that wait for it to fill with pictures that are new.
+_PATIENCE = 4
 _POLL_SECONDS = 0.1
 
 
@@ -90,10 +96,12 @@ class BoundedQueue(Generic[T]):
 
 @dataclass(slots=True)
 class Counts:
-    """What went through. ``seconds`` by stage: the time that each was busy, not waiting for another."""
+    """What went through; ``reused`` of the written frames took the output of an earlier one. ``seconds`` by stage: the
+    time that each was busy, not waiting for another."""
 
     decoded: int = 0
     written: int = 0
+    reused: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "network": 0.0, "encode": 0.0})
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)  # two threads time the network
 
@@ -122,8 +130,8 @@ def run(
     Raises whatever any stage raises first, and only when both threads have ended, so that the caller may close what
     they used. After an error no further frame is written.
     """
-    batches: BoundedQueue[FrameBatch] = BoundedQueue(stop)
-    tickets: BoundedQueue[Ticket] = BoundedQueue(stop)
+    batches: BoundedQueue[_Span] = BoundedQueue(stop)
+    tickets: BoundedQueue[tuple[_Span, Ticket | None]] = BoundedQueue(stop)
     counts = Counts()
     errors: list[BaseException] = []
     lock = threading.Lock()
@@ -134,31 +142,38 @@ def run(
         stop.set()
 
     def decode() -> None:
-        for batch in _batched(frames, engine.batch, counts):
-            counts.decoded += len(batch)
-            batches.put(batch, batch.nbytes)
+        for span in _spans(frames, engine.batch, counts):
+            counts.decoded += len(span.shown)
+            batches.put(span, span.nbytes)
         batches.close()
 
     def encode() -> None:
-        for ticket in tickets:
-            with counts.timed("network"):
-                done = engine.result(ticket)
+        for span, ticket in tickets:
+            if ticket is not None:
+                with counts.timed("network"):
+                    done = engine.result(ticket)
+                for picture, frame in zip(span.pictures, done.frames, strict=True):
+                    picture.planes = frame.planes
             with counts.timed("encode"):
-                for frame in done.frames:
+                for frame, picture in span.shown:
                     if stop.is_set():
                         return
-                    write(frame)
-            counts.written += len(done)
+                    write(replace(frame, planes=picture.planes))
+            counts.written += len(span.shown)
+            counts.reused += len(span.shown) - len(span.pictures)
             on_written(counts.written)
 
     threads = [_Worker(stage, fail) for stage in (decode, encode)]
     try:
         for thread in threads:
             thread.start()
-        for batch in batches:
-            with counts.timed("network"):
-                ticket = engine.submit(batch)
-            tickets.put(ticket, ticket.nbytes)
+        for span in batches:
+            ticket = None
+            if span.new:
+                with counts.timed("network"):
+                    ticket = engine.submit(FrameBatch(tuple(span.new)))
+                span.new.clear()  # the decoder may have its memory back
+            tickets.put((span, ticket), span.nbytes if ticket is None else ticket.nbytes)
         tickets.close()
         for thread in threads:
             thread.wait()
@@ -200,16 +215,37 @@ class _Worker(threading.Thread):
             pass
 
 
-def _batched(frames: Iterable[Frame], size: int, counts: Counts) -> Iterator[FrameBatch]:
-    waiting: list[Frame] = []
+@dataclass(slots=True)
+class _Span:
+    """Frames in a row. ``new`` are those that show ``pictures`` for the first time; ``shown`` are all of them, without
+    planes, each with its picture."""
+
+    new: list[Frame] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    shown: list[tuple[Frame, Picture]] = field(default_factory=list)
+    nbytes: int = 0  # of the planes that came in; repeats count too, so that they cannot pile up without bound
+
+    def add(self, frame: Frame, picture: Picture, *, known: bool) -> None:
+        if not known:
+            self.new.append(frame)
+            self.pictures.append(picture)
+        self.shown.append((replace(frame, planes=()), picture))
+        self.nbytes += frame.nbytes
+
+
+def _spans(frames: Iterable[Frame], size: int, counts: Counts) -> Iterator[_Span]:
+    """Spans of at most ``size`` new frames. One of repeats alone goes on at once: it waits for no network."""
+    repeats, span = Repeats(), _Span()
     iterator = iter(frames)
     while True:
         with counts.timed("decode"):
             frame = next(iterator, None)
-        if frame is not None:
-            waiting.append(frame)
-        if waiting and (frame is None or len(waiting) == size):
-            yield FrameBatch(tuple(waiting))
-            waiting = []
+            if frame is not None:
+                picture, known = repeats.find(frame)
+                span.add(frame, picture, known=known)
+        ready = frame is None or not span.new or len(span.new) == size or len(span.shown) == _PATIENCE * size
+        if ready and span.shown:
+            yield span
+            span = _Span()
         if frame is None:
             return

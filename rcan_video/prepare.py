@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcan_video import briefing
-from rcan_video.engine.torch_engine import TorchEngine
+from rcan_video.engine.choice import Choice, open_engine
+from rcan_video.engine.task import Task
 from rcan_video.errors import Interrupted, OutputError, VerificationError
 from rcan_video.frames import Frame
 from rcan_video.media.decode import Source
@@ -24,15 +25,11 @@ from rcan_video.media.pace import Passthrough
 from rcan_video.media.packets import FilePackets, PipePackets, Window
 from rcan_video.media.verify import Ledger, verify
 from rcan_video.network.catalog import LoadedModel
-from rcan_video.network.fold import FoldedRCAN
-from rcan_video.network.frame_net import FrameNet
-from rcan_video.options import DeviceOptions, Options, Report
-from rcan_video.pipeline import QUEUE_BYTES
+from rcan_video.options import Options, Report
+from rcan_video.pipeline import QUEUE_BYTES, Counts
 from rcan_video.progress import Progress
 
 if TYPE_CHECKING:
-    import torch
-
     from rcan_video.engine.base import Engine
     from rcan_video.frames import VideoInfo
     from rcan_video.media.codecs import VideoTarget
@@ -63,7 +60,7 @@ class Job:
     options: Options
     progress: Progress
     model: LoadedModel
-    device: torch.device
+    choice: Choice
     index: Index | None
     source: Source
     pace: Passthrough
@@ -74,7 +71,7 @@ class Job:
 
     @property
     def scale(self) -> int:
-        return self.model.net.config.scale
+        return self.model.scale
 
     @property
     def output_name(self) -> str:
@@ -130,7 +127,12 @@ class Job:
         )
 
     def engine(self, target: VideoTarget) -> Engine:
-        return open_engine(self.model, self.info, target, self.device, self.options.device)
+        """The engine that turns frames of ``info`` into frames of ``target``; ``told`` says where it is not the one
+        that was chosen. Raises as ``engine.choice.open_engine``."""
+        info, options = self.info, self.options.device
+        task = Task(self.model, (info.layout, info.color), (target.layout, target.color), (info.width, info.height))
+        batch = options.batch and _bounded(options.batch, info, target)
+        return open_engine(self.choice, task, batch, options.threads, self.told.append)
 
     def announce(self, writer: Writer, engine: str, frames: int | None, kept: int = 0) -> None:
         """Tell people what was found and what will be done."""
@@ -178,7 +180,7 @@ class Job:
         self,
         writer: Writer,
         ending: Ending,
-        stages: Mapping[str, float],
+        counts: Counts,
         late: Sequence[str],
         kept: int = 0,
     ) -> Report:
@@ -194,9 +196,10 @@ class Job:
             width=writer.target.width,
             height=writer.target.height,
             seconds=time.perf_counter() - self.begun,
-            stages=stages,
+            stages=counts.seconds,
             repeated=ending.repeated,
             dropped=ending.dropped,
+            reused=counts.reused,
             skipped_packets=ending.damaged_packets,
             concealed_frames=ending.damaged_frames,
             kept=kept,
@@ -226,35 +229,6 @@ class Job:
         start = first if self.options.start else None
         end = None if self.options.duration is None else first + self.options.duration
         return Window(start, end, -first if start is not None else Fraction(0))
-
-
-def open_engine(
-    model: LoadedModel, info: VideoInfo, target: VideoTarget, device: torch.device, options: DeviceOptions
-) -> Engine:
-    """The engine that turns frames of ``info`` into frames of ``target`` with ``model`` on ``device``.
-
-    Raises OutOfMemory.
-    """
-    config = model.net.config
-    net = FrameNet(
-        FoldedRCAN(model.net),
-        source=(info.layout, info.color),
-        target=(target.layout, target.color),
-        width=info.width,
-        height=info.height,
-        colors=config.colors,
-        scale=config.scale,
-    )
-    return TorchEngine(
-        net,
-        info.layout,
-        (info.width, info.height),
-        target.layout,
-        config.scale,
-        device,
-        batch=options.batch and _bounded(options.batch, info, target),
-        threads=options.threads,
-    )
 
 
 def _bounded(batch: int, info: VideoInfo, target: VideoTarget) -> int:

@@ -208,7 +208,8 @@ def summary(report: Report) -> str:
     """One line about a finished job."""
     where = report.output or "standard output"
     kept = f" ({report.kept} of an earlier run)" if report.kept else ""
+    repeats = f"{report.reused} of them repeats, " if report.reused else ""
     return (
-        f"{where}: {report.frames_out} frames{kept}, {report.width}x{report.height}, "
+        f"{where}: {report.frames_out} frames{kept}, {repeats}{report.width}x{report.height}, "
         f"{duration_text(report.seconds)}, {report.fps:.2f} fps"
     )

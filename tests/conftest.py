@@ -7,10 +7,23 @@ import os
 # As the command does it: idle OpenMP threads that spin for long take the cores from the encoder. Read on import.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 REQUIRE_CUDA = "RCAN_VIDEO_REQUIRE_CUDA"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests compile stays out of the user's cache folder, and what is there out of the tests; processes that
+    they start inherit it."""
+    folder = str(tmp_path_factory.mktemp("cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+            patch.setenv(name, folder)
+        yield
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -26,6 +26,7 @@ from clips import make_clip, read_packets, read_video
 from rcan_video import job
 from rcan_video.commands.shell import progress_for_terminal
 from rcan_video.commands.upscale import main
+from rcan_video.engine.choice import openvino_installed
 from rcan_video.frames import ColorTags
 from rcan_video.options import STREAM_FORMATS, DeviceOptions, EncodeOptions, ModelOptions, Options, StreamOptions
 from rcan_video.progress import Bar, Plain, Progress, Silent
@@ -116,6 +117,8 @@ USAGE = [
     (("good.mp4", "out.mp4", "--start", "-1"), "'-1' is no time"),
     (("good.mp4", "out.mp4", "--duration", "1:2:3:4"), "'1:2:3:4' is no time"),
     (("good.mp4", "out.mp4", "--batch", "0"), "--batch"),
+    (("good.mp4", "out.mp4", "--engine", "nobody"), "'nobody' is not one of 'auto', 'torch', 'openvino'"),
+    (("good.mp4", "out.mp4", "--engine", "openvino", "--device", "cuda"), "--engine openvino computes on the CPU"),
     (("good.mp4", "out.mp4", "--crf", "-1"), "--crf"),
     (("good.mp4", "out.mp4", "--encoder-opt", "tune"), "'tune' is not of the form KEY=VALUE"),
     (("good.mp4", "-", "--format", "avi"), "'avi' is not one of 'nut'"),
@@ -180,6 +183,17 @@ def test_an_error_is_one_sentence_and_leaves_nothing(
     assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in clips.folder.iterdir()} == before
 
 
+def test_an_engine_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, cli: Cli, clips: SimpleNamespace, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    said = cli(clips.good, tmp_path / "out.mp4", "--engine", "openvino")
+    assert said.sentence == "OpenVINO is not installed here: pip install rcan-video[openvino], or use --engine torch"
+    assert (said.code, left_in(tmp_path)) == (6, [])
+    said = cli(clips.good, tmp_path / "out.mp4", *QUICK)
+    assert "fast, torch on cpu" in said.err.splitlines()[0] and said.code == 0
+
+
 @pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
 def test_the_input_by_another_name_is_refused(
     cli: Cli, clips: SimpleNamespace, tmp_path: Path, link: Callable[[Path, Path], None]
@@ -210,7 +224,8 @@ def test_what_a_run_says(cli: Cli, clips: SimpleNamespace, tmp_path: Path) -> No
     said = cli(clips.good, output, *QUICK)
     first, *table, last = said.err.splitlines()
     assert [line.split()[1:3] for line in table] == [["video", "0"], ["audio", "1"]]
-    assert first.startswith("rcan-video: good.mp4 48x32 to 96x64, fast, torch on cpu")
+    engine = "OpenVINO" if openvino_installed() else "torch"
+    assert first.startswith(f"rcan-video: good.mp4 48x32 to 96x64, fast, {engine} on cpu")
     assert last.startswith(f"rcan-video: {output}: {FRAMES} frames, 96x64, ")
     assert (said.code, said.out) == (0, "")
 

@@ -108,7 +108,7 @@ def given(path: Path, mode: Any, **more: Any) -> tuple[list[tuple[int, int]], li
         first = source.first_notices()
         frames = list(source.frames())
         assert [f.index for f in frames] == list(range(len(frames)))
-        planes = [[p.numpy().copy() for p in f.planes] for f in frames]
+        planes = [[np.array(p) for p in f.planes] for f in frames]
         return [(f.pts, f.duration) for f in frames], planes, first, source.notices()
 
 

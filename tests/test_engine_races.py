@@ -288,7 +288,7 @@ def test_a_frame_of_another_size_is_refused_before_anything_is_queued() -> None:
         engine = make_engine(checker, Doubler(YUV))
         calls = checker.calls
         wide = Frame(tuple(torch.zeros(s, dtype=torch.uint8) for s in YUV.shapes(8, 5)), 0, 1, 7)
-        with pytest.raises(InputError, match=r"frame 7 is 8x5 in 3 planes of torch.uint8, but the video began as 6x5"):
+        with pytest.raises(InputError, match=r"frame 7 is 8x5 in 3 planes of uint8, but the video began as 6x5"):
             engine.submit(FrameBatch((wide,)))
         assert checker.calls == calls
 

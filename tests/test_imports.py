@@ -12,9 +12,9 @@ PACKAGE = Path(__file__).parents[1] / "rcan_video"
 
 # From the values that everybody knows up to the commands. A module imports from its own layer and those before it.
 LAYERS = (
-    ("version", "errors", "options", "frames", "durable"),
+    ("version", "errors", "options", "frames", "cache", "durable"),
     ("color", "network", "metrics"),
-    ("media", "engine", "report", "progress"),
+    ("media", "engine", "report", "progress", "repeats"),
     ("pipeline", "briefing", "train"),
     ("prepare",),
     ("segments", "one_go"),
@@ -34,6 +34,7 @@ HOMES = {
     "av": ("media",),
     "click": ("commands",),
     "cv2": ("report", "train"),
+    "openvino": ("engine.openvino_engine", "engine.openvino_graph"),
     "rich": ("progress", "commands"),
     "safetensors": ("network.checkpoint",),
 }

@@ -16,6 +16,7 @@ from rcan_video.options import (
     Deinterlace,
     DeviceOptions,
     EncodeOptions,
+    EngineName,
     FpsMode,
     FrameOptions,
     ModelOptions,
@@ -117,6 +118,13 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     show_default=True,
     help="auto, cpu, cuda, cuda:1, mps or xpu.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(get_args(EngineName)),
+    default=_DEFAULT.device.engine,
+    show_default=True,
+    help="What computes: auto is torch on a GPU, else OpenVINO if installed.",
+)
 @click.option("--batch", type=click.IntRange(1, 256), help="Frames per batch.  [default: by size and memory]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the network.  [default: all cores]")
 @click.option(
@@ -188,6 +196,7 @@ def command(
     scale: str | None,
     model: str,
     device: str,
+    engine: EngineName,
     batch: int | None,
     threads: int | None,
     deinterlace: Deinterlace,
@@ -228,7 +237,7 @@ def command(
         input=input,
         output=output,
         model=ModelOptions(model, int(scale) if scale else None),
-        device=DeviceOptions(device, batch, threads),
+        device=DeviceOptions(device, batch, threads, engine),
         frames=FrameOptions(deinterlace, fps_mode, fps),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, encoder_options),
         streams=StreamOptions(not no_audio, not no_subs, audio_codec, audio_bitrate, strict),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from rcan_video.frames import FrameBatch
+from rcan_video.errors import InputError, NotFinite
+from rcan_video.frames import FrameBatch, PlaneLayout
 
 
 class Done(Protocol):
@@ -75,3 +76,31 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Waits for what is queued and frees the device's memory. Results already fetched stay valid."""
+
+
+def check_frames(batch: FrameBatch, most: int, layout: PlaneLayout, size: tuple[int, int]) -> None:
+    """Refuse what an engine for ``most`` frames of ``layout`` and ``size`` (width, height) cannot take.
+
+    Copying would broadcast a plane of another shape and convert one of another type without a word.
+    Raises InputError, and ValueError for too many frames.
+    """
+    if len(batch) > most:
+        raise ValueError(f"a batch of {len(batch)} frames for an engine of {most}")
+    dtype = "uint8" if layout.sample_bytes == 1 else "uint16"
+    expected = [(shape, dtype) for shape in layout.shapes(*size)]
+    for frame in batch.frames:
+        found = [(tuple(plane.shape), str(plane.dtype).removeprefix("torch.")) for plane in frame.planes]
+        if found != expected:
+            height, width = found[0][0]
+            raise InputError(
+                f"frame {frame.index} is {width}x{height} in {len(found)} planes of {found[0][1]}, but the video "
+                f"began as {size[0]}x{size[1]} {layout.pix_fmt}: cut the input where its format changes"
+            )
+
+
+def not_finite(batch: FrameBatch, device: str) -> NotFinite:
+    """The error for a batch in which the network gave NaN or infinity."""
+    return NotFinite(
+        f"the network returned NaN or infinity in frames {batch.frames[0].index} to {batch.frames[-1].index} on "
+        f"{device}: the weights are damaged or not made for such pictures; try another --model"
+    )

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.dlpack import from_dlpack
 
 from rcan_video.engine.backend import Backend, Event, open_backend
-from rcan_video.engine.base import Ticket
+from rcan_video.engine.base import Ticket, check_frames, not_finite
 from rcan_video.engine.memory import default_batch, is_oom
-from rcan_video.errors import DeviceError, InputError, NotFinite, OutOfMemory
+from rcan_video.errors import DeviceError, OutOfMemory
 from rcan_video.frames import Frame, FrameBatch, PlaneLayout
 
 DEPTH = 3  # slots in the ring: one being filled, one in the network, one on its way back
@@ -105,7 +106,7 @@ class TorchEngine:
         return f"torch on {self._backend.device} ({self._backend.name()}), float32, batch {self._batch}"
 
     def submit(self, batch: FrameBatch) -> Ticket:
-        self._check(batch)
+        check_frames(batch, self._batch, self._source, self._source_size)
         backend, n = self._backend, len(batch)
         slot = self._slots[self._submitted % len(self._slots)]
         self._submitted += 1
@@ -141,11 +142,7 @@ class TorchEngine:
         with self._guard():
             ticket.done.synchronize()  # errors of the device's queues come up here
         if ticket.not_finite.item():
-            frames = ticket.output.frames
-            raise NotFinite(
-                f"the network returned NaN or infinity in frames {frames[0].index} to {frames[-1].index} on "
-                f"{self._backend.device}: the weights are damaged or not made for such pictures; try another --model"
-            )
+            raise not_finite(ticket.output, str(self._backend.device))
         return ticket.output
 
     def close(self) -> None:
@@ -169,21 +166,6 @@ class TorchEngine:
             )
         return _Slot(host_in, dev_in, out, backend.event(), backend.event(), backend.event())
 
-    def _check(self, batch: FrameBatch) -> None:
-        """Copying would broadcast a plane of another shape and convert one of another type without a word."""
-        if len(batch) > self._batch:
-            raise ValueError(f"a batch of {len(batch)} frames for an engine of {self._batch}")
-        expected = [(shape, _dtype(self._source)) for shape in self._source.shapes(*self._source_size)]
-        for frame in batch.frames:
-            found = [(tuple(plane.shape), plane.dtype) for plane in frame.planes]
-            if found != expected:
-                height, width = found[0][0]
-                raise InputError(
-                    f"frame {frame.index} is {width}x{height} in {len(found)} planes of {found[0][1]}, but the video "
-                    f"began as {self._source_size[0]}x{self._source_size[1]} {self._source.pix_fmt}: cut the input "
-                    f"where its format changes"
-                )
-
     def _fill(self, host_in: Tensor, batch: FrameBatch) -> int:
         """Packs the frames and returns how many rows the network is to run.
 
@@ -193,7 +175,7 @@ class TorchEngine:
         planes = _planes(host_in, self._source, self._source_size)
         for row, frame in enumerate(batch.frames):
             for stored, plane in zip(planes, frame.planes, strict=True):
-                stored[row].copy_(plane)
+                stored[row].copy_(from_dlpack(plane))
         if self._backend.unified:
             return len(batch)
         host_in[len(batch) :].copy_(host_in[len(batch) - 1])

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import av
+import numpy as np
 from av.codec.codec import UnknownCodecError
 from av.video.reformatter import VideoReformatter
-from torch.utils.dlpack import from_dlpack
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -53,7 +53,7 @@ def has_alpha(frame: VideoFrame) -> bool:
     """Whether a frame has an alpha channel; one with a palette, whether anything in it is transparent."""
     if not frame.format.has_palette:
         return any(component.is_alpha for component in frame.format.components)
-    return bool(from_dlpack(frame.reformat(format="gbrap").planes[3]).min() < 255)
+    return bool(np.from_dlpack(frame.reformat(format="gbrap").planes[3]).min() < 255)
 
 
 def hidden_alpha(stream: VideoStream) -> bool:

@@ -18,7 +18,7 @@ from av.stream import Discard
 from av.video.reformatter import VideoReformatter
 
 from rcan_video.errors import InputError
-from rcan_video.frames import Frame, Mark, VideoInfo, digest
+from rcan_video.frames import Frame, Mark, Plane, VideoInfo, digest
 from rcan_video.media.alpha import AlphaDecoder, alpha_decoder
 from rcan_video.media.damage import Damage
 from rcan_video.media.deinterlace import Deinterlacer, Stamped
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-    from torch import Tensor
 
 # Fixed, not taken from the machine: damaged streams decode differently for another count, and a file should not
 # depend on where it was made. Four keep up with any network here.
@@ -353,7 +352,7 @@ class Source:
             return False
         return packet.pts * packet.time_base < self._from - _LAG
 
-    def _planes(self, frame: VideoFrame) -> tuple[Tensor, ...]:
+    def _planes(self, frame: VideoFrame) -> tuple[Plane, ...]:
         info = self.info
         if (frame.width, frame.height, frame.format.name) != (info.width, info.height, info.pix_fmt):
             raise InputError(

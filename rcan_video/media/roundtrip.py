@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import av
-from torch import Tensor
-from torch.utils.dlpack import from_dlpack
+import numpy as np
 
 from rcan_video.errors import OutputError
-from rcan_video.frames import PlaneLayout
+from rcan_video.frames import Plane, PlaneLayout
 from rcan_video.media.files import reason
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
+    from numpy.typing import NDArray
 
 DECODERS = {"libx264": "h264", "libx265": "hevc"}
 """The encoders that are known here, and what decodes their streams."""
@@ -25,8 +25,8 @@ _QUIET = {"libx264": {}, "libx265": {"x265-params": "log-level=none:pools=none:f
 
 
 def roundtrip(
-    frames: Sequence[Sequence[Tensor]], layout: PlaneLayout, codec: str, options: Mapping[str, str]
-) -> list[tuple[Tensor, ...]]:
+    frames: Sequence[Sequence[Plane]], layout: PlaneLayout, codec: str, options: Mapping[str, str]
+) -> list[tuple[NDArray[Any], ...]]:
     """Encode frames (planes (H, W), even sizes) at 25 frames/s and decode them again, on one thread.
 
     ``options`` go to the encoder as they are (``crf``, ``preset``). Returns as many frames, in the same order.
@@ -52,4 +52,4 @@ def roundtrip(
         raise OutputError(f"{codec}: cannot compress {width}x{height} pictures here ({reason(error)})") from error
     if len(decoded) != len(frames):
         raise OutputError(f"{codec}: gave {len(decoded)} frames back for {len(frames)}")
-    return [tuple(from_dlpack(plane).clone() for plane in frame.planes) for frame in decoded]
+    return [tuple(np.array(np.from_dlpack(plane)) for plane in frame.planes) for frame in decoded]

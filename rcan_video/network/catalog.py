@@ -1,6 +1,7 @@
 """The bundled weights, and one door to them and to any checkpoint of the user's own.
 
-``entries`` reads ``index.json`` alone; torch is loaded by ``load_model``, so that --help stays quick.
+Nothing here loads torch before somebody asks for the network itself: ``entries`` reads ``index.json`` alone, and
+``load_model`` the file's bytes. A checkpoint of the user's own is built once to learn its scale, which is remembered.
 """
 
 from __future__ import annotations
@@ -8,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rcan_video import cache
 from rcan_video.errors import WeightsError
+from rcan_video.network.files import read_bytes
 
 if TYPE_CHECKING:
     from rcan_video.network.rcan import RCAN
@@ -35,14 +39,20 @@ class Entry:
     scores: Mapping[str, Mapping[str, float]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LoadedModel:
-    """A network ready to run (eval, float32, CPU), and the file that it came from: ``sha256`` is of its bytes."""
+    """A checkpoint that was read and found good: ``sha256`` is of its bytes, ``scale`` the factor it enlarges by."""
 
-    net: RCAN
     name: str
     path: Path
     sha256: str
+    scale: int
+    _content: bytes = field(repr=False)
+
+    @cached_property
+    def net(self) -> RCAN:
+        """The network, ready to run (eval, float32, CPU). The first time loads torch; raises WeightsError."""
+        return _build(self._content, self.path)
 
 
 def entries() -> tuple[Entry, ...]:
@@ -77,14 +87,14 @@ def load_model(model: str, scale: int | None = None) -> LoadedModel:
     bundled = entries()
     if any(entry.name == model for entry in bundled):
         entry = _pick(bundled, model, DEFAULT_SCALE if scale is None else scale)
-        return _load(entry.path, entry.name, entry.sha256)
+        return _load_bundled(entry)
     path = Path(model)
     if not path.exists():
         raise WeightsError(
             f"{model}: there is no such file, nor are such weights bundled; bundled are: {_listing(bundled)}"
         )
-    loaded = _load(path, path.stem)
-    own = loaded.net.config.scale
+    loaded = _load_foreign(path)
+    own = loaded.scale
     if scale is not None and scale != own:
         raise WeightsError(
             f"{model}: is a x{own} model, --scale asks for x{scale}; give --scale {own} or a model for x{scale}"
@@ -99,15 +109,31 @@ def _pick(bundled: tuple[Entry, ...], name: str, scale: int) -> Entry:
     raise WeightsError(f"{name}: no x{scale} weights are bundled; bundled are: {_listing(bundled)}")
 
 
-def _load(path: Path, name: str, sha256: str | None = None) -> LoadedModel:
-    """Read, check and build from the same bytes."""
-    from rcan_video.network import checkpoint  # loads torch
+def _load_bundled(entry: Entry) -> LoadedModel:
+    content = read_bytes(entry.path)
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise WeightsError(f"{entry.path}: is not the file that was bundled (sha256 differs); install rcan-video anew")
+    return LoadedModel(entry.name, entry.path, entry.sha256, entry.scale, content)
 
-    content = checkpoint.read_bytes(path)
+
+def _load_foreign(path: Path) -> LoadedModel:
+    content = read_bytes(path)
     digest = hashlib.sha256(content).hexdigest()
-    if sha256 is not None and digest != sha256:
-        raise WeightsError(f"{path}: is not the file that was bundled (sha256 differs); install rcan-video anew")
-    return LoadedModel(checkpoint.from_bytes(content, str(path)), name, path, digest)
+    key = cache.key_of("scale", digest)
+    known = cache.load(key)
+    if known is not None:
+        return LoadedModel(path.stem, path, digest, int(known), content)
+    net = _build(content, path)
+    cache.store(key, str(net.config.scale).encode())
+    loaded = LoadedModel(path.stem, path, digest, net.config.scale, content)
+    loaded.__dict__["net"] = net  # as cached_property keeps it
+    return loaded
+
+
+def _build(content: bytes, path: Path) -> RCAN:
+    from rcan_video.network import checkpoint
+
+    return checkpoint.from_bytes(content, str(path))
 
 
 def _listing(bundled: tuple[Entry, ...]) -> str:

@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from rcan_video.errors import OutputError, WeightsError
+from rcan_video.network.files import is_safetensors, read_bytes
 from rcan_video.network.rcan import DIV2K_MEAN, RCAN, Activation, RCANConfig
 
 State = Mapping[str, Tensor]
@@ -33,10 +34,6 @@ State = Mapping[str, Tensor]
 CONFIG_KEY = "rcan_config"
 _RESERVED = ("format", "architecture", CONFIG_KEY)
 
-_ZIP_MAGIC = b"PK\x03\x04"
-_LEGACY_MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # torch.save before 1.6 begins with this pickle
-_SNIFF = 16
-_MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
 
 _WRAPPERS = ("params_ema", "ema", "params", "state_dict", "model_state_dict", "model", "net", "generator", "netG")
 _MAX_WRAPPERS = 4
@@ -51,32 +48,6 @@ def load(path: str | Path) -> RCAN:
     Raises WeightsError, one sentence that names the file and the reason.
     """
     return from_bytes(read_bytes(path), str(path))
-
-
-def read_bytes(path: str | Path) -> bytes:
-    """The file's content, after a look at its first bytes: a video given by mistake is not read into memory.
-
-    Raises WeightsError where it cannot be read or is no checkpoint.
-    """
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise WeightsError(f"{path}: is a directory; give a checkpoint file")
-        if path.exists() and not path.is_file():
-            raise WeightsError(f"{path}: is no regular file; give a checkpoint file")
-        with path.open("rb") as file:
-            start = file.read(_SNIFF)
-            if not start:
-                raise WeightsError(f"{path}: is empty")
-            if not (_is_safetensors(start) or start.startswith((_ZIP_MAGIC, _LEGACY_MAGIC))):
-                raise WeightsError(
-                    f"{path}: is no checkpoint, neither safetensors nor what torch.save writes; "
-                    "give a .safetensors, .pt or .pth file of an RCAN"
-                )
-            return start + file.read()
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise WeightsError(f"{path}: cannot be read: {reason}") from error
 
 
 def from_bytes(content: bytes, name: str) -> RCAN:
@@ -129,14 +100,9 @@ def save(net: RCAN, path: str | Path, metadata: Mapping[str, str] | None = None)
 # --- read: bytes -> whatever the file holds, and its metadata ---------------------------------------------------------
 
 
-def _is_safetensors(content: bytes) -> bool:
-    """Eight bytes of header length, then JSON. The length bound tells it from text that has a brace in ninth place."""
-    return content[8:9] == b"{" and 2 <= int.from_bytes(content[:8], "little") <= _MAX_HEADER
-
-
 def read(content: bytes) -> tuple[object, Mapping[str, str]]:
     """The unpickled object or the tensors of a safetensors file, and the latter's metadata."""
-    if _is_safetensors(content):
+    if is_safetensors(content):
         return _read_safetensors(content)
     return _read_pickle(content), {}
 

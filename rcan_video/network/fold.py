@@ -111,7 +111,8 @@ class StripedTail(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
-        rows = max(1, self.strip_elements // (batch * width * self.elements) - 2 * _REACH)
+        # A batch of none is a trace for another engine: it gets the strips of one frame.
+        rows = max(1, self.strip_elements // (max(batch, 1) * width * self.elements) - 2 * _REACH)
         strips = []
         for top in range(0, height, rows):
             start, end = max(0, top - _REACH), min(height, top + rows + _REACH)

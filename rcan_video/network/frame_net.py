@@ -57,7 +57,7 @@ class FrameNet(nn.Module):
         """(N, H, W) uint8 or uint16 of the source's layout to (N, scale H, scale W) of the target's, chroma as stored;
         and one tensor more, a bool of shape (1,): whether the network gave NaN or infinity, which rounding hides."""
         planes, alpha = (planes[:-1], planes[-1:]) if self.alpha_in else (planes, ())
-        enlarged = self._enlarge(self.to_rgb(*planes))
+        enlarged = self.enlarge(self.to_rgb(*planes))
         # A sum carries any NaN or infinity on; looking at each sample took forty times as long.
         not_finite = ~torch.isfinite(enlarged.sum()).reshape(1)
         return (*self.to_planes(enlarged), *self._alpha(alpha, enlarged), not_finite)
@@ -70,7 +70,8 @@ class FrameNet(nn.Module):
             return (opaque.to(self.enlarge_alpha.dtype),)
         return (self.enlarge_alpha(alpha[0]),)
 
-    def _enlarge(self, rgb: Tensor) -> Tensor:
+    def enlarge(self, rgb: Tensor) -> Tensor:
+        """(N, 3, H, W) RGB, 0..1, to (N, 3, scale H, scale W), not clipped: the network and what goes past it."""
         enlarged: Tensor
         if self.colors == 3:
             # Convolutions on CPU and on tensor cores want the channels innermost; the rest of the network follows.

@@ -14,7 +14,7 @@ from rcan_video.media.index import Index
 from rcan_video.media.join import join
 from rcan_video.media.segment import suffix
 from rcan_video.options import Report
-from rcan_video.pipeline import run
+from rcan_video.pipeline import Counts, run
 from rcan_video.prepare import Job
 from rcan_video.segments.home import check_room, check_same, forecast, home, identity
 from rcan_video.segments.plan import Plan, cut
@@ -42,8 +42,8 @@ def in_segments(job: Job, rehearsed: Writer, index: Index) -> Report:
             job.announce(rehearsed, about, folder.plan.frames, kept)
             if kept:
                 job.progress.notice(f"{_kept(folder)} by an earlier run: this one goes on from there")
-            seconds = {} if engine is None else _compute(job, folder, engine, target)
-            report = _join(job, folder, rehearsed, index, seconds, kept)
+            counts = Counts(seconds={}) if engine is None else _compute(job, folder, engine, target)
+            report = _join(job, folder, rehearsed, index, counts, kept)
         except (KeyboardInterrupt, Interrupted) as error:
             if not folder.done.records:
                 raise
@@ -85,8 +85,8 @@ def _plan(job: Job, now: Mapping[str, str], engine: Engine, index: Index) -> Pla
     return cut(now, choose_length(engine, source.first(), frames), frames, times or None)
 
 
-def _compute(job: Job, folder: JobFolder, engine: Engine, target: VideoTarget) -> Mapping[str, float]:
-    """All segments that are missing; seconds by stage. Raises RcanVideoError."""
+def _compute(job: Job, folder: JobFolder, engine: Engine, target: VideoTarget) -> Counts:
+    """All segments that are missing. Raises RcanVideoError."""
     kept, warned = folder.done.frames, False
     feed = Feed(job.source, job.pace, folder)
 
@@ -113,12 +113,10 @@ def _compute(job: Job, folder: JobFolder, engine: Engine, target: VideoTarget) -
         raise VerificationError(
             f"{ending.frames_out} frames were decoded, and the segments hold {frames}: please report this"
         )
-    return counts.seconds
+    return counts
 
 
-def _join(
-    job: Job, folder: JobFolder, rehearsed: Writer, index: Index, seconds: Mapping[str, float], kept: int
-) -> Report:
+def _join(job: Job, folder: JobFolder, rehearsed: Writer, index: Index, counts: Counts, kept: int) -> Report:
     ending = folder.done.ending
     if ending is None:
         raise VerificationError(f"the records in {folder.path} lack their end: run the command with --restart")
@@ -128,7 +126,7 @@ def _join(
             join(output, folder.segments(), job.info, rehearsed.target)
             container, ledger = output.format, output.ledger
         job.check(part, container, ledger)
-        report = job.report(rehearsed, ending, seconds, ending.notices, kept)
+        report = job.report(rehearsed, ending, counts, ending.notices, kept)
         folder.joined(part.path.stat().st_size)
         try:
             part.commit()

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rcan_video.errors import InputError, OutputError
+from rcan_video.cache import folder as cache_folder
+from rcan_video.errors import InputError, OutputError, UsageError
 from rcan_video.metrics import Pixels
 from rcan_video.train.degrade import reduce
 
@@ -60,8 +61,11 @@ class Footage:
 
 
 def default_cache() -> Path:
-    """``rcan-video/train`` in the user's cache folder (``XDG_CACHE_HOME``)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rcan-video" / "train"
+    """``train`` in this program's part of the user's cache folder. Raises UsageError for a user without a home."""
+    folder = cache_folder()
+    if folder is None:
+        raise UsageError("there is no home folder to keep decoded pictures in: name a folder with --cache")
+    return folder / "train"
 
 
 def find(places: Sequence[str]) -> list[Path]:
@@ -129,6 +133,8 @@ def _decode(path: Path, part: Path) -> None:
 
 def _decode_runs(source: Source, part: Path) -> None:
     """Runs of ``RUN`` consecutive frames, evenly spread. They are written as they come: a clip may not fit memory."""
+    from torch.utils.dlpack import from_dlpack
+
     from rcan_video.color import PlanesToRgb
 
     info = source.info
@@ -140,7 +146,7 @@ def _decode_runs(source: Source, part: Path) -> None:
         with raw.open("wb") as file:
             for frame in source.frames():
                 if frame.index % stride < RUN and count < RUN * _RUNS:
-                    rgb = to_rgb(*(plane.unsqueeze(0) for plane in frame.planes))
+                    rgb = to_rgb(*(from_dlpack(plane).unsqueeze(0) for plane in frame.planes))
                     file.write(to_pixels(rgb).tobytes())
                     count += 1
         whole = max(count // RUN * RUN, min(count, 1))  # a run that the end cut short is no run

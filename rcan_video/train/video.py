@@ -111,7 +111,7 @@ def compressed(frames: Pixels, codec: str, options: dict[str, str], matrix: int)
     rgb = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
     planes = RgbToPlanes(_LAYOUT, color, width, height)(rgb)
     decoded = roundtrip(list(zip(*planes, strict=True)), _LAYOUT, codec, options)
-    back = (torch.stack(plane) for plane in zip(*decoded, strict=True))
+    back = (torch.from_numpy(np.stack(plane)) for plane in zip(*decoded, strict=True))
     return to_pixels(PlanesToRgb(_LAYOUT, color, width, height)(*back))
 
 

@@ -1,0 +1,109 @@
+"""Which engine computes, and on which device. Loads torch only where it may be needed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rcan_video.engine.task import Task
+from rcan_video.errors import DeviceError, OutOfMemory, UsageError
+from rcan_video.options import DeviceOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from rcan_video.engine.base import Engine
+
+_CPU = ("cpu", "cpu:0")
+
+# What the drivers of NVIDIA (also on Jetson and under Windows' Linux), AMD and Intel put there.
+_DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvmap", "/dev/dxg", "/dev/kfd", "/dev/dri")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """``engine`` is "torch" or "openvino"; ``device`` is torch's, and None for the other. ``asked`` says that the
+    user named this engine and wants no other."""
+
+    engine: str
+    device: torch.device | None
+    asked: bool
+
+
+def choose(options: DeviceOptions) -> Choice:
+    """The engine and the device that the user means: with "auto", an accelerator if there is one, else OpenVINO if it
+    is installed, else torch on the CPU.
+
+    Raises DeviceError for what is not there, UsageError for a device that the named engine does not know.
+    """
+    if options.engine == "openvino":
+        if options.device not in ("auto", *_CPU):
+            raise UsageError(
+                f"--engine openvino computes on the CPU: leave --device {options.device} out, or use --engine torch"
+            )
+        if not openvino_installed():
+            raise DeviceError("OpenVINO is not installed here: pip install rcan-video[openvino], or use --engine torch")
+        return Choice("openvino", None, asked=True)
+    asked = options.engine == "torch"
+    on_cpu = options.device in _CPU or (options.device == "auto" and not may_have_accelerator())
+    if on_cpu and not asked and openvino_installed():
+        return Choice("openvino", None, asked=False)
+    from rcan_video.engine.backend import resolve_device
+
+    device = resolve_device(options.device)
+    if device.type == "cpu" and not asked and openvino_installed():
+        return Choice("openvino", None, asked=False)
+    return Choice("torch", device, asked)
+
+
+def open_engine(
+    choice: Choice, task: Task, batch: int | None, threads: int | None, notice: Callable[[str], None]
+) -> Engine:
+    """The chosen engine for ``task``. Where OpenVINO cannot run it and was not asked for by name, ``notice`` is told
+    why, and torch does.
+
+    Raises DeviceError, OutOfMemory and WeightsError.
+    """
+    if choice.engine == "openvino":
+        try:
+            return _open_openvino(task, batch, threads)
+        except OutOfMemory:
+            raise
+        except DeviceError as error:
+            if choice.asked:
+                raise
+            reason = str(error).removesuffix(": use --engine torch")
+            notice(f"{reason}: torch computes instead")
+    from rcan_video.engine.backend import resolve_device
+    from rcan_video.engine.torch_engine import TorchEngine
+
+    (source, _), (target, _) = task.source, task.target
+    device = choice.device or resolve_device("cpu")
+    return TorchEngine(task.module(), source, task.size, target, task.model.scale, device, batch=batch, threads=threads)
+
+
+def openvino_installed() -> bool:
+    return importlib.util.find_spec("openvino") is not None
+
+
+def may_have_accelerator() -> bool:
+    """False where torch could not find one either, which it is therefore not loaded to say."""
+    try:
+        if importlib.metadata.version("torch").endswith("+cpu"):
+            return False
+    except importlib.metadata.PackageNotFoundError:  # not installed by pip
+        return True
+    return sys.platform != "linux" or any(Path(driver).exists() for driver in _DRIVERS)
+
+
+def _open_openvino(task: Task, batch: int | None, threads: int | None) -> Engine:
+    try:
+        from rcan_video.engine.openvino_engine import OpenVinoEngine
+    except (ImportError, OSError) as error:  # its libraries do not fit this system
+        raise DeviceError(f"OpenVINO does not load here ({error}): use --engine torch") from error
+    return OpenVinoEngine(task, batch=batch, threads=threads)

@@ -1,0 +1,53 @@
+"""What an engine is to compute, as a value: it can be compared and named without loading torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rcan_video.frames import ColorSpec, PlaneLayout
+from rcan_video.network.catalog import LoadedModel
+
+if TYPE_CHECKING:
+    from rcan_video.network.frame_net import FrameNet
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Frames of ``source`` in, frames of ``target`` out, ``model.scale`` times as large.
+
+    Each of the two is how planes are stored and coloured; ``size`` is (width, height) of the source in pixels.
+    """
+
+    model: LoadedModel
+    source: tuple[PlaneLayout, ColorSpec]
+    target: tuple[PlaneLayout, ColorSpec]
+    size: tuple[int, int]
+
+    @property
+    def target_size(self) -> tuple[int, int]:
+        """(width, height) after the network."""
+        return self.size[0] * self.model.scale, self.size[1] * self.model.scale
+
+    def module(self) -> FrameNet:
+        """The whole work as one module of torch. Raises WeightsError for a model that no video can use."""
+        from rcan_video.network.fold import FoldedRCAN
+        from rcan_video.network.frame_net import FrameNet
+
+        net = self.model.net
+        return FrameNet(
+            FoldedRCAN(net),
+            source=self.source,
+            target=self.target,
+            width=self.size[0],
+            height=self.size[1],
+            colors=net.config.colors,
+            scale=net.config.scale,
+        ).eval()
+
+    def identity(self) -> tuple[object, ...]:
+        """All that ``module`` depends on beside the code: equal for tasks with equal modules."""
+        stored = tuple(
+            (layout, color.matrix, color.full_range, color.siting) for layout, color in (self.source, self.target)
+        )
+        return (self.model.sha256, stored, self.size)
