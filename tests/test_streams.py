@@ -16,6 +16,7 @@ from rcan_video.media.damage import Damage
 from rcan_video.media.decode import Source
 from rcan_video.media.encode import Writer
 from rcan_video.media.packets import FilePackets, PipePackets, Window
+from rcan_video.media.verify import verify
 from rcan_video.options import EncodeOptions, StreamOptions
 
 
@@ -28,7 +29,7 @@ def carry(
     duration: Fraction | None = None,
     codec: str | None = None,
 ) -> Writer:
-    """The main job without a network: the same pictures, the same audio."""
+    """The main job without a network: the same pictures, the same audio, checked at the end."""
     with Source(str(clip), start=start, duration=duration) as source:
         info = source.info
         first = info.start * info.time_base
@@ -57,6 +58,7 @@ def carry(
             for frame in source.frames():
                 writer.write(frame)
             writer.finish()
+    verify(out, out.name, writer.container, writer.ledger)
     return writer
 
 
@@ -114,6 +116,36 @@ def test_two_tracks_are_copied_bit_for_bit(tmp_path: Path, source: str, audio_co
         assert payload(out, track)
         assert abs(offset(out, track) - offset(clip, track)) <= Fraction(1, 1000)
     assert payload(out, 0) != payload(out, 1)
+
+
+def test_a_number_of_channels_without_a_layout_goes_into_mp4_as_the_usual_one(tmp_path: Path) -> None:
+    """As in AVI: MP4 wants to write the layout of PCM, and refused it when all frames were encoded."""
+    clip = make_clip(tmp_path / "in.avi", codec="mpeg4", frames=20, audio=1, audio_codec="pcm_s16le")
+    with av.open(str(clip)) as file:
+        assert file.streams.audio[0].layout.name == "2 channels"
+    carry(clip, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        assert file.streams.audio[0].layout.name == "stereo"
+    assert b"".join(payload(tmp_path / "out.mp4")) == b"".join(payload(clip))
+
+
+@pytest.mark.parametrize("target", ["out.mkv", "out.mov"])
+def test_more_channels_than_any_layout_has(tmp_path: Path, target: str) -> None:
+    clip = tmp_path / "in.mov"
+    video = make_clip(tmp_path / "video.mkv", frames=5)
+    with av.open(str(video)) as file, av.open(str(clip), "w") as output:
+        copy = output.add_stream_from_template(file.streams.video[0])
+        track = output.add_stream("pcm_s16le", rate=48000, layout="hexadecagonal")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16 * 9600), np.int16), format="s16", layout="hexadecagonal")
+        frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
+        output.mux(track.encode(frame))
+        for packet in file.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                output.mux(packet)
+    carry(clip, tmp_path / target)
+    with av.open(str(tmp_path / target)) as file:
+        assert file.streams.audio[0].layout.nb_channels == 16
 
 
 def test_from_transport_stream_into_mp4(tmp_path: Path) -> None:
@@ -244,7 +276,10 @@ def test_the_bounds_of_a_window() -> None:
         ("aac", "out.mp4", 1024),
         ("libopus", "out.webm", 960),
         ("flac", "out.mkv", 4608),
+        ("flac", "out.mp4", 4608),
         ("libmp3lame", "out.mkv", 1152),
+        ("libmp3lame", "out.mp4", 1152),
+        ("pcm_s16le", "out.mov", 1024),
     ],
 )
 def test_sound_encoded_again_is_the_same_sound(

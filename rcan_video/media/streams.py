@@ -123,9 +123,11 @@ def _nearest_rate(rate: int, known: Sequence[int] | None) -> int:
 
 
 def _known(layout: av.AudioLayout) -> av.AudioLayout:
-    """The usual layout for as many channels where a container (NUT, WAV) gives their number alone."""
-    unnamed = layout.name == f"{layout.nb_channels} channels"
-    return av.AudioLayout(f"{layout.nb_channels}c") if unnamed else layout
+    """The usual layout for as many channels where a container (NUT, AVI) gives their number alone."""
+    if layout.name == f"{layout.nb_channels} channels":
+        with contextlib.suppress(ValueError):  # nine and more have none
+            return av.AudioLayout(f"{layout.nb_channels}c")
+    return layout
 
 
 class _Carrier(Protocol):
@@ -163,6 +165,9 @@ class _Copy:
             self._stream = output.add_stream_from_template(stream, opaque=True)
         except (ValueError, av.FFmpegError) as error:
             raise OutputError(_refusal(output, info)) from error
+        if info.kind == "audio":  # MP4 takes no PCM of an unnamed layout, and says so with its trailer only
+            context = cast("AudioStream", self._stream).codec_context
+            context.layout = _known(cast("AudioStream", stream).layout)
         _dress(self._stream, stream)
         self._cut_off: deque[Packet[Stream]] = deque(maxlen=self._START_UP + 1)
 
