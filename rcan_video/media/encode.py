@@ -19,7 +19,7 @@ from rcan_video.errors import OutputError, UsageError
 from rcan_video.frames import Chapter, Frame, VideoInfo
 from rcan_video.media.codecs import VideoTarget, writes_hdr
 from rcan_video.media.files import MP4_FAMILY, elsewhere, open_output, output_errors, reason
-from rcan_video.media.fit import StreamPlan, fit, holds_chapters
+from rcan_video.media.fit import StreamPlan, fit, holds_chapters, is_private
 from rcan_video.media.hardware import plan_for_this_machine
 from rcan_video.media.packets import FilePackets, PipePackets, Window
 from rcan_video.media.picture import frame_of
@@ -217,12 +217,13 @@ class Writer:
         target, tags = self.target, self.target.color.tags
         if target.codec == "libsvtav1":
             os.environ.setdefault("SVT_LOG", "1")  # errors only: its banner would run over the progress bar
+        refusal = f"{self.container} cannot carry {target.codec} video: choose another {elsewhere(self.container)}"
         try:
             stream = self._output.add_stream(target.codec, rate=self._info.rate, options=dict(target.options))
         except ValueError as error:
-            raise OutputError(
-                f"{self.container} cannot carry {target.codec} video: choose another {elsewhere(self.container)}"
-            ) from error
+            raise OutputError(refusal) from error
+        if is_private(self.container, stream):
+            raise OutputError(refusal)
         stream = cast("VideoStream", stream)
         context = stream.codec_context
         stream.width, stream.height, stream.pix_fmt = target.width, target.height, target.pix_fmt

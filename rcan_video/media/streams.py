@@ -14,8 +14,8 @@ from av.stream import Disposition
 
 from rcan_video.errors import OutputError
 from rcan_video.frames import StreamInfo
-from rcan_video.media.files import reason
-from rcan_video.media.fit import StreamPlan
+from rcan_video.media.files import elsewhere, reason
+from rcan_video.media.fit import StreamPlan, is_private
 from rcan_video.media.packets import FilePackets, PipePackets, Window, packet_time
 from rcan_video.media.verify import Ledger
 
@@ -98,10 +98,10 @@ class Passengers:
 def _refusal(output: OutputContainer, info: StreamInfo) -> str:
     container = output.format.name
     encoder = "libopus" if container == "webm" else "aac"
-    hint = f", or re-encode it with --audio-codec {encoder}" if info.kind == "audio" else ""
+    other = "" if container == "matroska" else f"choose another {elsewhere(container)}, or "
     return (
         f"{container} cannot carry {info.kind} stream {info.index} ({info.codec}): "
-        f"choose another container, such as .mkv{hint}"
+        f"{other}re-encode it with --audio-codec {encoder}"
     )
 
 
@@ -165,6 +165,8 @@ class _Copy:
             self._stream = output.add_stream_from_template(stream, opaque=True)
         except (ValueError, av.FFmpegError) as error:
             raise OutputError(_refusal(output, info)) from error
+        if is_private(output.format.name, stream):
+            raise OutputError(_refusal(output, info))
         if info.kind == "audio":  # MP4 takes no PCM of an unnamed layout, and says so with its trailer only
             context = cast("AudioStream", self._stream).codec_context
             context.layout = _known(cast("AudioStream", stream).layout)
@@ -201,6 +203,8 @@ class _Transcode:
                 f"audio stream {info.index} ({info.codec}) cannot be encoded as {codec} in {output.format.name}: "
                 f"{reason(error)}"
             ) from error
+        if is_private(output.format.name, self._stream):
+            raise OutputError(f"{output.format.name} cannot carry {codec} audio: choose another, such as aac")
         context = self._stream.codec_context
         self._resampler = av.AudioResampler(
             format=context.format,
