@@ -68,6 +68,24 @@ def left_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("pix_fmt", "written", "notices"),
+    [
+        ("yuv422p10le", "yuv422p10le", ()),
+        ("gray12le", "gray12le", ()),
+        ("yuv411p", "yuv411p", ()),
+        ("bgr0", "yuv444p", ("rawvideo cannot store gbrp: the output is yuv444p",)),
+        ("gbrp16le", "yuv444p16le", ("rawvideo cannot store gbrp16le: the output is yuv444p16le",)),
+        ("yuv440p", "yuv444p", ("rawvideo cannot store yuv440p: the output is yuv444p",)),
+    ],
+)
+def test_y4m_gets_what_it_has_a_name_for(tmp_path: Path, pix_fmt: str, written: str, notices: tuple[str, ...]) -> None:
+    clip = make_clip(tmp_path / "in.mkv", codec="ffv1", pix_fmt=pix_fmt, size=SIZE, frames=2)
+    report = upscale(options(clip, tmp_path / "out.y4m", encode=EncodeOptions()))
+    assert report.notices == notices
+    assert probe(str(tmp_path / "out.y4m")).pix_fmt == written
+
+
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_the_output_differs_in_the_pictures_size_alone(clip: Path, tmp_path: Path, scale: int) -> None:
     output = tmp_path / "out.mp4"

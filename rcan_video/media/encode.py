@@ -87,6 +87,8 @@ class Writer:
         self.plans: tuple[StreamPlan, ...] = ()
         try:
             self.container = self._output.format.name
+            if self.container == "yuv4mpegpipe":  # more than 8 bits are an extension there, which all readers know
+                self._output.container_options["strict"] = "unofficial"
             self.target = plan_for_this_machine(info, scale, self.container, options)
             self.notices = list(self.target.notices)
             self.losses = [f"{name} metadata of each frame cannot be kept" for name in info.dynamic]
@@ -128,6 +130,7 @@ class Writer:
             self._output.start_encoding()
         except (
             av.error.ArgumentError,
+            av.error.InvalidDataError,
             av.error.PermissionError,
         ) as error:  # muxers say no more than that, and mean one of the streams
             offered = ", ".join([self.target.codec, *(f"{p.info.kind} {p.codec}" for p in self.plans if p.codec)])
