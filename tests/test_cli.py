@@ -436,7 +436,7 @@ def test_a_signal_midway_leaves_nothing(tmp_path: Path, number: signal.Signals) 
 @pytest.mark.parametrize("sent", [0.0, 0.5], ids=["before the header", "in the middle"])
 def test_a_signal_while_stdin_is_silent(tmp_path: Path, sent: float) -> None:
     content = make_clip(tmp_path / "in.nut", codec="rawvideo", size=(320, 180), frames=60).read_bytes()
-    with spawned("-", tmp_path / "out.mp4", "--format", "nut", stdin=subprocess.PIPE) as process:
+    with spawned("-", tmp_path / "out.mp4", stdin=subprocess.PIPE) as process:
         assert process.stdin is not None and process.stderr is not None
         process.stdin.write(content[: int(len(content) * sent) or 1])
         process.stdin.flush()

@@ -10,7 +10,7 @@ import pytest
 from clips import make_clip, read_packets, read_video
 
 import rcan_video
-from rcan_video import DeviceOptions, EncodeOptions, ModelOptions, Options, Report, job, probe, upscale
+from rcan_video import DeviceOptions, EncodeOptions, ModelOptions, Options, Report, StreamOptions, job, probe, upscale
 from rcan_video.engine.base import Engine, Ticket
 from rcan_video.errors import DeviceError, InputError, OutputError, UsageError, VerificationError, WeightsError
 from rcan_video.frames import ColorTags, FrameBatch
@@ -295,6 +295,9 @@ def test_a_lost_frame_is_noticed(monkeypatch: pytest.MonkeyPatch, clip: Path, tm
         ({"output": "missing/out.mp4"}, OutputError),
         ({"output": "-"}, UsageError),
         ({"output": "-", "format": "avi"}, UsageError),
+        ({"input": "-", "format": "nut"}, UsageError),
+        ({"streams": StreamOptions(audio_bitrate=96_000)}, UsageError),
+        ({"streams": StreamOptions(audio_codec="copy", audio_bitrate=96_000)}, UsageError),
         ({"model": ModelOptions("nobody")}, WeightsError),
         ({"model": ModelOptions(scale=8)}, WeightsError),
         ({"encode": EncodeOptions(codec="nobody")}, OutputError),
