@@ -30,6 +30,15 @@ def remux(source: Path, target: Path) -> tuple[Ledger, str]:
         return ledger, output.format.name
 
 
+def test_uneven_frames_in_nut_pass(tmp_path: Path) -> None:
+    """It has no durations: a reader takes the last frame to last as long as the rate says."""
+    ledger, container = remux(make_clip(tmp_path / "in.mp4", pts=[0, 1, 5, 6], last_duration=4), tmp_path / "out.nut")
+    verify(tmp_path / "out.nut", "out.nut", container, ledger)
+    ledger.video.last = (ledger.video.last or 0) + TICK
+    with pytest.raises(VerificationError, match=r"^the video of out.nut has its last packet at "):
+        verify(tmp_path / "out.nut", "out.nut", container, ledger)
+
+
 @pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv", "out.nut", "out.ts", "out.avi", "out.h264"])
 @pytest.mark.parametrize("reordered", [True, False])
 def test_what_is_whole_passes(tmp_path: Path, name: str, reordered: bool) -> None:
