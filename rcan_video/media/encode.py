@@ -44,6 +44,9 @@ _UNTIMED = frozenset({"yuv4mpegpipe", "avi", "h264", "hevc", "obu"})
 _FIXED_RATE = frozenset({"mpeg1video", "mpeg2video"})
 
 
+_FINE = 96_000  # ticks per second of edit lists, or as close to it as the source's ticks come
+
+
 class Writer:
     """The output. Opened whole (encoder at the real size, header for the real streams) before the first frame.
 
@@ -311,9 +314,9 @@ def _chapters(chapters: Sequence[Chapter], window: Window) -> list[AvChapter]:
 def _container_options(time_base: Fraction, *, piped: bool) -> dict[str, str]:
     """MP4 and MOV: count in the source's ticks, so that every PTS and the start survive exactly; into a pipe in
     fragments, since nobody can go back there. ``delay_moov``: the header waits for the first packets, which say what
-    its edit lists need."""
+    its edit lists need. Those count in fractions of the ticks where these are coarse: the sound begins by them, too."""
     options = {"movflags": "frag_keyframe+delay_moov+default_base_moof"} if piped else {}
-    if time_base.denominator < 1 << 31:
-        ticks = str(time_base.denominator)
-        options |= {"video_track_timescale": ticks, "movie_timescale": ticks}
+    ticks = time_base.denominator
+    if ticks < 1 << 31:
+        options |= {"video_track_timescale": str(ticks), "movie_timescale": str(ticks * max(1, _FINE // ticks))}
     return options
