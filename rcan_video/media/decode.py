@@ -23,7 +23,7 @@ from rcan_video.media.alpha import AlphaDecoder, alpha_decoder
 from rcan_video.media.damage import Damage
 from rcan_video.media.deinterlace import Deinterlacer, Stamped
 from rcan_video.media.files import PIPE, open_input, reason, shown
-from rcan_video.media.packets import packet_time
+from rcan_video.media.packets import demux, packet_time
 from rcan_video.media.picture import planes_of
 from rcan_video.media.probe import best_video, describe, nominal_rate, time_base
 from rcan_video.media.timeline import Timeline
@@ -280,7 +280,7 @@ class Source:
     def _packets(self) -> Iterator[Packet[VideoStream] | None]:
         """Packets of the video stream, the flushing one last; others go to ``on_packet``. None flushes too."""
         try:
-            for packet in self.container.demux() if self._path == PIPE else self.container.demux(self._stream):
+            for packet in demux(self.container, [] if self._path == PIPE else [self._stream]):
                 if packet.stream is self._stream:
                     yield cast("Packet[VideoStream]", packet)
                 elif packet.size and not self._passing(packet):

@@ -192,6 +192,7 @@ class _Transcode:
         info, codec = plan.info, plan.codec
         rate = _nearest_rate(stream.rate, _audio_encoder(codec).audio_rates)
         self._source = stream
+        self._next: Fraction | None = None  # seconds, where the last frame ended
         try:
             self._stream = cast("AudioStream", output.add_stream(codec, rate=rate))
             self._stream.codec_context.layout = _known(stream.layout)
@@ -221,10 +222,20 @@ class _Transcode:
         if packet is None:
             frames.append(None)
         for frame in frames:
+            if frame is not None:
+                self._stamp(frame)
             for resampled in self._resampler.resample(frame):
                 yield from self._stream.encode(resampled)
         if packet is None:
             yield from self._stream.encode(None)
+
+    def _stamp(self, frame: AudioFrame) -> None:
+        """A frame without a time (WMA's last one, which flushing gives) follows the one before it."""
+        base = Fraction(frame.time_base or self._source.time_base or Fraction(1, frame.sample_rate))
+        if frame.pts is None and self._next is not None:
+            frame.pts, frame.time_base = round(self._next / base), base
+        if frame.pts is not None:
+            self._next = frame.pts * base + Fraction(frame.samples, frame.sample_rate)
 
 
 class _Retext:
