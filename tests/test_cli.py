@@ -143,6 +143,7 @@ OUTPUT = [
     (("good.mp4", "good.mp4", "-y"), "good.mp4 is the input itself"),
     (("good.mp4", "text.mp4"), "text.mp4 exists already: name another output or pass --overwrite"),
     (("good.mp4", "out.nobody"), "no container is known for the ending '.nobody'"),
+    (("good.mp4", "out"), "no container is known for the ending ''"),
     (("good.mp4", "out.mp4", "--codec", "nobody"), "there is no encoder 'nobody'"),
     (("good.mp4", "out.mp4", "--codec", "aac"), "aac is no video encoder"),
     (("good.mp4", "out.webm", "--codec", "libx264"), "webm cannot carry"),
