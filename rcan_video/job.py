@@ -39,8 +39,10 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
     begun = time.perf_counter()
     if options.output == PIPE and options.format not in STREAM_FORMATS:
         raise UsageError(f"standard output needs a container: give --format {', '.join(STREAM_FORMATS)}")
-    if options.format is not None and PIPE not in (options.input, options.output):
-        raise UsageError("--format is for standard input and output: the ending of a file says its container")
+    if options.format is not None and options.output != PIPE:
+        raise UsageError("--format is for standard output: the ending of a file says its container")
+    if options.streams.audio_bitrate is not None and options.streams.audio_codec in (None, "copy"):
+        raise UsageError("--audio-bitrate is for audio that is encoded again: give --audio-codec too, or leave it out")
     if options.output != PIPE and not options.restart:
         done = finished(home(options.output, options.work_dir), Path(options.output))
         if done is not None:

@@ -146,6 +146,7 @@ OUTPUT = [
     (("good.mp4", "good.mp4", "-y"), "good.mp4 is the input itself"),
     (("good.mp4", "text.mp4"), "text.mp4 exists already: name another output or pass --overwrite"),
     (("good.mp4", "out.nobody"), "no container is known for the ending '.nobody'"),
+    (("good.mp4", "out"), "no container is known for the ending ''"),
     (("good.mp4", "out.mp4", "--codec", "nobody"), "there is no encoder 'nobody'"),
     (("good.mp4", "out.mp4", "--codec", "aac"), "aac is no video encoder"),
     (("good.mp4", "out.webm", "--codec", "libx264"), "webm cannot carry"),
@@ -451,7 +452,7 @@ def test_a_signal_midway_leaves_nothing(tmp_path: Path, number: signal.Signals) 
 @pytest.mark.parametrize("sent", [0.0, 0.5], ids=["before the header", "in the middle"])
 def test_a_signal_while_stdin_is_silent(tmp_path: Path, sent: float) -> None:
     content = make_clip(tmp_path / "in.nut", codec="rawvideo", size=(320, 180), frames=60).read_bytes()
-    with spawned("-", tmp_path / "out.mp4", "--format", "nut", stdin=subprocess.PIPE) as process:
+    with spawned("-", tmp_path / "out.mp4", stdin=subprocess.PIPE) as process:
         assert process.stdin is not None and process.stderr is not None
         process.stdin.write(content[: int(len(content) * sent) or 1])
         process.stdin.flush()

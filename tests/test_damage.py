@@ -112,4 +112,5 @@ def test_a_pipe_that_is_cut_ends_with_what_came(tmp_path: Path, format: str, cod
     done = subprocess.run(line, input=content[: len(content) * 2 // 3], capture_output=True, timeout=120)
     (tmp_path / "out.nut").write_bytes(done.stdout)
     assert 10 <= len(read_video(tmp_path / "out.nut")) < 30
-    assert done.returncode == code and b"Traceback" not in done.stderr
+    said = "rcan-video: standard input is damaged: the output is whole but for what could not be read\n" if code else ""
+    assert (done.returncode, done.stderr.decode()) == (code, said)

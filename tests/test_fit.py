@@ -158,6 +158,60 @@ def test_mp4_to_matroska_and_webm(tmp_path: Path) -> None:
     assert [codec for codec, _ in streams(tmp_path / "back.webm")][2:] == ["webvtt", "webvtt"]
 
 
+@pytest.mark.parametrize(
+    ("target", "container", "audio_codec", "others"),
+    [("out.webm", "webm", "libopus", 4), ("out.ts", "mpegts", None, 2), ("out.mov", "mov", None, 4)],
+)
+def test_attachments_that_a_muxer_would_drop_are_named(
+    tmp_path: Path, target: str, container: str, audio_codec: str | None, others: int
+) -> None:
+    """WebM's takes one and writes nothing; MPEG-TS's writes the number of a stream in which nothing comes."""
+    needs_encoder("libopus")
+    report = upscale(options(rich_clip(tmp_path), tmp_path / target, streams=StreamOptions(audio_codec=audio_codec)))
+    assert f"attachment stream 5 (some.ttf) is left out: {container} has no place for attachments" in report.notices
+    assert len(streams(tmp_path / target)) == others
+
+
+@pytest.mark.parametrize(
+    ("audio", "streams", "encode", "sentence"),
+    [
+        ("flac", {}, {}, "mpegts cannot carry audio stream 1 (flac): choose another container"),
+        ("pcm_s16le", {}, {}, "mpegts cannot carry audio stream 1 (pcm_s16le): choose another container"),
+        ("aac", {"audio_codec": "flac"}, {}, "mpegts cannot carry flac audio: choose another, such as aac"),
+        ("aac", {}, {"codec": "ffv1"}, "mpegts cannot carry ffv1 video: choose another container"),
+    ],
+)
+def test_what_mpegts_would_hide_as_private_data_is_refused(
+    tmp_path: Path, audio: str, streams: dict[str, Any], encode: dict[str, Any], sentence: str
+) -> None:
+    """Its muxer takes everything, and no player finds it again."""
+    clip = make_clip(tmp_path / "in.mkv", size=(48, 32), frames=2, audio=1, audio_codec=audio)
+    chosen = options(clip, tmp_path / "out.ts", streams=StreamOptions(**streams), encode=EncodeOptions(**encode))
+    with pytest.raises(OutputError) as caught:
+        upscale(chosen)
+    assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize("codec", ["aac", "ac3", "mp2", "libmp3lame", "libopus"])
+def test_what_mpegts_knows_goes_in(tmp_path: Path, codec: str) -> None:
+    needs_encoder(codec)
+    clip = make_clip(tmp_path / "in.mkv", size=(48, 32), frames=FRAMES, audio=1, audio_codec=codec)
+    upscale(options(clip, tmp_path / "out.ts"))
+    assert read_packets(tmp_path / "out.ts", "audio")
+
+
+def test_the_text_track_of_chapters_is_no_stream_of_its_own(tmp_path: Path) -> None:
+    """AVI's muxer takes it for data; the loss of the chapters is told once."""
+    first = tmp_path / "first.mp4"
+    upscale(options(rich_clip(tmp_path), first, streams=StreamOptions(subtitles=False)))
+    report = upscale(options(first, tmp_path / "out.avi"))
+    assert [n for n in report.notices if "chapters" in n] == [
+        "data stream 3 (bin_data) is left out: it holds the chapters, which avi has no place for",
+        "avi holds no chapters: 2 are left out",
+    ]
+    assert streams(tmp_path / "out.avi") == [("aac", None), ("aac", None)]
+
+
 def test_what_nobody_wants_is_left_out(tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     chosen = StreamOptions(audio=False, subtitles=False, strict=True)

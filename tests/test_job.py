@@ -10,7 +10,17 @@ import pytest
 from clips import make_clip, read_packets, read_video
 
 import rcan_video
-from rcan_video import DeviceOptions, EncodeOptions, ModelOptions, Options, Report, prepare, probe, upscale
+from rcan_video import (
+    DeviceOptions,
+    EncodeOptions,
+    ModelOptions,
+    Options,
+    Report,
+    StreamOptions,
+    prepare,
+    probe,
+    upscale,
+)
 from rcan_video.engine.base import Engine, Ticket
 from rcan_video.errors import DeviceError, InputError, OutputError, UsageError, VerificationError, WeightsError
 from rcan_video.frames import ColorTags, FrameBatch
@@ -66,6 +76,24 @@ def options(clip: Path, out: Path, **changes: object) -> Options:
 
 def left_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "written", "notices"),
+    [
+        ("yuv422p10le", "yuv422p10le", ()),
+        ("gray12le", "gray12le", ()),
+        ("yuv411p", "yuv411p", ()),
+        ("bgr0", "yuv444p", ("rawvideo cannot store gbrp: the output is yuv444p",)),
+        ("gbrp16le", "yuv444p16le", ("rawvideo cannot store gbrp16le: the output is yuv444p16le",)),
+        ("yuv440p", "yuv444p", ("rawvideo cannot store yuv440p: the output is yuv444p",)),
+    ],
+)
+def test_y4m_gets_what_it_has_a_name_for(tmp_path: Path, pix_fmt: str, written: str, notices: tuple[str, ...]) -> None:
+    clip = make_clip(tmp_path / "in.mkv", codec="ffv1", pix_fmt=pix_fmt, size=SIZE, frames=2)
+    report = upscale(options(clip, tmp_path / "out.y4m", encode=EncodeOptions()))
+    assert report.notices == notices
+    assert probe(str(tmp_path / "out.y4m")).pix_fmt == written
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -278,6 +306,9 @@ def test_a_lost_frame_is_noticed(monkeypatch: pytest.MonkeyPatch, clip: Path, tm
         ({"output": "missing/out.mp4"}, OutputError),
         ({"output": "-"}, UsageError),
         ({"output": "-", "format": "avi"}, UsageError),
+        ({"input": "-", "format": "nut"}, UsageError),
+        ({"streams": StreamOptions(audio_bitrate=96_000)}, UsageError),
+        ({"streams": StreamOptions(audio_codec="copy", audio_bitrate=96_000)}, UsageError),
         ({"model": ModelOptions("nobody")}, WeightsError),
         ({"model": ModelOptions(scale=8)}, WeightsError),
         ({"encode": EncodeOptions(codec="nobody")}, OutputError),

@@ -239,6 +239,16 @@ def test_the_start_is_kept_beside_the_sound(tmp_path: Path, start: Fraction | No
         assert all(a.time == b.time for a, b in zip(before, after, strict=True))
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_sound_begins_as_exactly_as_before(tmp_path: Path, suffix: str) -> None:
+    """The edit lists of the MP4 family once counted in ticks of the rate, and moved it by up to half a frame."""
+    clip = make_clip(tmp_path / "in.mp4", size=SIZE, frames=10, audio=1, audio_start=Fraction(33, 1000))
+    target = tmp_path / f"out{suffix}"
+    upscale(job(clip, target, Fraction(25)))
+    before, after = (read_packets(path, "audio")[0].time for path in (clip, target))
+    assert before and after and abs(after - before) < Fraction(1, 10_000)
+
+
 def test_at_the_command_line(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mkv", size=SIZE, pts=UNEVEN, time_base=MS, last_duration=40)
 

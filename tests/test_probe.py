@@ -144,6 +144,23 @@ def test_cover_art_is_passed_over(tmp_path: Path) -> None:
     assert [s.codec for s in info.of_kind("video")] == ["png"]
 
 
+def test_a_cover_is_no_video(tmp_path: Path) -> None:
+    """Music with its cover, as players keep it."""
+    cover = make_clip(tmp_path / "cover.mkv", codec="mjpeg", pix_fmt="yuvj420p", size=(32, 32), frames=1)
+    sound = make_clip(tmp_path / "sound.mkv", frames=5, audio=1)
+    clip = tmp_path / "music.mp4"
+    with av.open(str(sound)) as music, av.open(str(cover)) as picture, av.open(str(clip), "w") as output:
+        pairs = [(s, output.add_stream_from_template(s, opaque=True)) for s in (music.streams[1], picture.streams[0])]
+        pairs[1][1].disposition = av.stream.Disposition.attached_pic
+        for source, target in pairs:
+            for packet in source.container.demux(source):
+                if packet.size:
+                    packet.stream = target
+                    output.mux(packet)
+    with pytest.raises(InputError, match=r"music.mp4 has no video stream to upscale, only cover art"):
+        probe(str(clip))
+
+
 def test_a_start_other_than_zero(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mkv", pts=[25, 26, 27])
     info = probe(str(clip))

@@ -189,7 +189,7 @@ def test_numbers_out_of_all_bounds(tmp_path: Path, arguments: tuple[str, str]) -
 
 
 def test_a_format_for_files_is_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--format is for standard input and output"):
+    with pytest.raises(UsageError, match="--format is for standard output"):
         upscale(options(tmp_path / "in.mp4", tmp_path / "out.mp4", format="nut"))
 
 

@@ -30,6 +30,15 @@ def remux(source: Path, target: Path) -> tuple[Ledger, str]:
         return ledger, output.format.name
 
 
+def test_uneven_frames_in_nut_pass(tmp_path: Path) -> None:
+    """It has no durations: a reader takes the last frame to last as long as the rate says."""
+    ledger, container = remux(make_clip(tmp_path / "in.mp4", pts=[0, 1, 5, 6], last_duration=4), tmp_path / "out.nut")
+    verify(tmp_path / "out.nut", "out.nut", container, ledger)
+    ledger.video.last = (ledger.video.last or 0) + TICK
+    with pytest.raises(VerificationError, match=r"^the video of out.nut has its last packet at "):
+        verify(tmp_path / "out.nut", "out.nut", container, ledger)
+
+
 @pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv", "out.nut", "out.ts", "out.avi", "out.h264"])
 @pytest.mark.parametrize("reordered", [True, False])
 def test_what_is_whole_passes(tmp_path: Path, name: str, reordered: bool) -> None:
@@ -40,6 +49,19 @@ def test_what_is_whole_passes(tmp_path: Path, name: str, reordered: bool) -> Non
     ledger, container = remux(clip, tmp_path / name)
     verify(tmp_path / name, name, container, ledger)
     assert ledger.tracks[0].packets == 10
+
+
+def test_sound_that_is_cut_anew_passes(tmp_path: Path) -> None:
+    """PCM in packets of other lengths (AVI, MXF, DV): the muxers of the MP4 family cut it by themselves."""
+    clip = make_clip(tmp_path / "in.mkv", frames=10, audio=1, audio_codec="pcm_s16le")
+    ledger, container = remux(clip, tmp_path / "out.mov")
+    with av.open(str(tmp_path / "out.mov")) as file:
+        read = [p for p in file.demux(file.streams.audio[0]) if p.size]
+    assert len(read) != ledger.tracks[1].packets
+    verify(tmp_path / "out.mov", "out.mov", container, ledger)
+    ledger.tracks[1].end = (ledger.tracks[1].end or 0) + TICK
+    with pytest.raises(VerificationError, match=r"^audio stream 1 of out.mov ends at 0.400 s, where 0.440 s"):
+        verify(tmp_path / "out.mov", "out.mov", container, ledger)
 
 
 def test_a_file_whose_streams_were_moved_together_passes(tmp_path: Path) -> None:

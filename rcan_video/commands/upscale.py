@@ -253,7 +253,10 @@ def command(
     )
     report = upscale(options, progress_for_terminal(quiet=quiet, verbose=verbose))
     if report.damaged:
-        raise InputError(f"{input} is damaged: {output} is whole but for what could not be read")
+        source = "standard input" if input == "-" else input
+        raise InputError(
+            f"{source} is damaged: {report.output or 'the output'} is whole but for what could not be read"
+        )
 
 
 def main() -> None:

@@ -63,6 +63,13 @@ _HDR_ENCODERS: Mapping[str, str] = {"libx265": "x265-params", "libsvtav1": "svta
 # Containers with a codec that keeps alpha, and that codec.
 _ALPHA_CODECS: Mapping[str, str] = {"matroska": "ffv1", "webm": "libvpx-vp9", "mov": "prores_ks", "nut": "rawvideo"}
 
+# What Y4M has a name for, of which its muxer tells nobody; above 8 bits by an extension that all readers know.
+_Y4M_FORMATS = (
+    "yuv411p",
+    *(f"{base}{depth}" for base in ("gray", "yuv420p", "yuv422p", "yuv444p") for depth in ("", "9le", "10le", "12le")),
+    *("gray16le", "yuv420p14le", "yuv422p14le", "yuv444p14le", "yuv420p16le", "yuv422p16le", "yuv444p16le"),
+)
+
 # Encoders that refuse odd sizes with subsampled chroma.
 _EVEN_ONLY = frozenset({"libx264", "libx265", "libsvtav1"})
 
@@ -134,6 +141,8 @@ def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptio
     if codec.type != "video":
         raise OutputError(f"{name} is no video encoder: try libx264, libx265, libsvtav1, libvpx-vp9 or ffv1")
     formats = usable_formats(name, [f.name for f in codec.video_formats or ()])
+    if container == "yuv4mpegpipe":
+        formats = [f for f in formats or _Y4M_FORMATS if f in _Y4M_FORMATS]
     keeps = keeps_alpha(name, container)
     wanted = replace(info.layout, alpha=info.layout.alpha and keeps)
     pix_fmt = _pix_fmt(name, formats, wanted, options.pix_fmt)

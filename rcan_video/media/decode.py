@@ -24,7 +24,7 @@ from rcan_video.media.damage import Damage
 from rcan_video.media.deinterlace import Deinterlacer, Stamped
 from rcan_video.media.files import PIPE, open_input, reason, shown
 from rcan_video.media.index import Index
-from rcan_video.media.packets import packet_time
+from rcan_video.media.packets import demux, packet_time
 from rcan_video.media.picture import planes_of
 from rcan_video.media.probe import best_video, describe, nominal_rate, time_base
 from rcan_video.media.timeline import Timeline
@@ -334,7 +334,7 @@ class Source:
         """Packets of the video stream, the flushing one last; others go to ``on_packet``. None flushes too.
         ``packets`` are those to come after a landing."""
         try:
-            every = self.container.demux() if self._path == PIPE else self.container.demux(self._stream)
+            every = demux(self.container, [] if self._path == PIPE else [self._stream])
             for packet in every if packets is None else packets:
                 if packet.stream is self._stream:
                     yield cast("Packet[VideoStream]", packet)

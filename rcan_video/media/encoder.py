@@ -16,6 +16,7 @@ from rcan_video.errors import OutputError, UsageError
 from rcan_video.frames import Frame, VideoInfo
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.files import elsewhere, reason
+from rcan_video.media.fit import is_private
 from rcan_video.media.picture import frame_of
 
 if TYPE_CHECKING:
@@ -66,12 +67,13 @@ class VideoEncoder:
         target, tags, container = self._target, self._target.color.tags, output.format.name
         if target.codec == "libsvtav1":
             os.environ.setdefault("SVT_LOG", "1")  # errors only: its banner would run over the progress bar
+        refusal = f"{container} cannot carry {target.codec} video: choose another {elsewhere(container)}"
         try:
             stream = output.add_stream(target.codec, rate=info.rate, options=options)
         except ValueError as error:
-            raise OutputError(
-                f"{container} cannot carry {target.codec} video: choose another {elsewhere(container)}"
-            ) from error
+            raise OutputError(refusal) from error
+        if is_private(container, stream):
+            raise OutputError(refusal)
         stream = cast("VideoStream", stream)
         context = stream.codec_context
         stream.width, stream.height, stream.pix_fmt = target.width, target.height, target.pix_fmt

@@ -168,6 +168,7 @@ def _check_file(source: str, path: Path, target: str, *, overwrite: bool) -> Non
             raise OutputError(f"{target} exists already: name another output or pass --overwrite")
 
 
+PART = ".part"
 _numbers = count()  # two jobs of one process never share a part file
 
 
@@ -184,9 +185,9 @@ class PartFile:
         self.target = Path(os.path.realpath(target))
         # The stem is cut so that the name stays within what file systems allow.
         stem = os.fsencode(self.target.stem)[:100].decode(errors="ignore")
-        self.path = self.target.with_name(f".{stem}.{os.getpid()}-{next(_numbers)}.part{self.target.suffix}")
+        self.path = self.target.with_name(f".{stem}.{os.getpid()}-{next(_numbers)}{PART}{self.target.suffix}")
         if folder is not None and folder.stat().st_dev == self.target.parent.stat().st_dev:
-            self.path = folder / f"joined.part{self.target.suffix}"
+            self.path = folder / f"joined{PART}{self.target.suffix}"
 
     def __enter__(self) -> PartFile:
         return self
@@ -233,9 +234,9 @@ def open_output(
     try:
         output = av.open(f"file:{path}", "w", format=format, container_options=options)
     except ValueError as error:
-        raise OutputError(
-            f"no container is known for the ending {path.suffix!r}: use .mp4, .mkv, .mov or .webm"
-        ) from error
+        # A part file has no other ending than ".part" where its target has none.
+        ending = path.suffix if path.suffix != PART else ""
+        raise OutputError(f"no container is known for the ending {ending!r}: use .mp4, .mkv, .mov or .webm") from error
     if output.format.name not in _ONE_FILE:
         raise OutputError(f"{output.format.name} (the ending {path.suffix!r}) is no video file: use .mp4, .mkv or .mov")
     return output

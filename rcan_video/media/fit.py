@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from io import BytesIO
 from typing import TYPE_CHECKING, Literal
 
@@ -98,14 +99,17 @@ def _plan(
         return copy
     if info.kind == "subtitle":
         return _plan_subtitle(stream, info, container, options)
-    if info.kind == "data" and chapters and info.codec == "bin_data" and holds_chapters(container):
-        return StreamPlan(info, "drop", why="it holds the chapters, which are kept as such")
+    if info.kind == "data" and chapters and info.codec == "bin_data":
+        fate = "are kept as such" if holds_chapters(container) else f"{container} has no place for"
+        return StreamPlan(info, "drop", why=f"it holds the chapters, which {fate}")
     if info.kind == "data" and "timecode" in stream.metadata:
         if not from_start:
             return _lost(info, "it holds the timecode of the first frame, and the part begins later")
         if container in _TIMECODES:
             return StreamPlan(info, "drop", why="it holds the timecode, which is kept with the video")
         return _lost(info, f"{container} has no place for a timecode")
+    if info.kind == "attachment" and container != "matroska":  # WebM and MPEG-TS take it, and then drop it
+        return _lost(info, f"{container} has no place for attachments")
     if info.cover and container == "matroska" and not pipe:
         return StreamPlan(info, "convert", info.codec, "Matroska keeps cover art as an attachment")
     if info.cover and container != "mp4":  # MOV takes it into the header, and then drops the picture
@@ -142,8 +146,36 @@ def _holds_video_alone(container: str) -> bool:
         output.close()
 
 
+def is_private(container: str, stream: Stream) -> bool:
+    """Whether MPEG-TS would carry ``stream`` as private data, which no player understands: its muxer refuses nothing.
+
+    A packet of zeros is written and the table of streams read back. What the muxer looks into (H.264) it knows.
+    """
+    if container != "mpegts" or stream.type == "data":
+        return False
+    file = BytesIO()
+    output = av.open(file, "w", format=container)
+    try:
+        packet = av.Packet(bytes(64))
+        packet.stream = output.add_stream_from_template(stream, opaque=True)
+        packet.pts = packet.dts = 0
+        packet.time_base = Fraction(1, 90_000)
+        output.mux(packet)
+        output.close()
+    except (ValueError, av.FFmpegError):
+        return False
+    finally:
+        with contextlib.suppress(av.FFmpegError, OSError):
+            output.close()
+    file.seek(0)
+    with av.open(file, format=container) as read:
+        return [s.type for s in read.streams] == ["data"]
+
+
 def _takes(container: str, stream: Stream) -> bool:
-    """Whether the muxer writes a header with ``stream`` in it."""
+    """Whether the muxer writes a header with ``stream`` in it, and a reader would know what it is."""
+    if is_private(container, stream):
+        return False
     output = av.open(BytesIO(), "w", format=container)
     try:
         output.add_stream_from_template(stream, opaque=True)

@@ -25,6 +25,7 @@ from av.stream import Discard
 
 from rcan_video.errors import InputError
 from rcan_video.media.files import open_input, reason
+from rcan_video.media.packets import demux
 from rcan_video.media.probe import best_video, time_base
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Index:
             return None
         try:
             # Some decoders learn from the first packet of a file alone (x264 4:4:4 before build 151).
-            first = next(p for p in container.demux(stream) if p.is_keyframe)
+            first = next(p for p in demux(container, [stream]) if p.is_keyframe)
             with contextlib.suppress(av.FFmpegError):
                 first.decode()
             for pts, dts, _ in reversed(keys[max(0, wanted - _TRIES + 1) : wanted + 1]):
@@ -125,7 +126,7 @@ class Index:
                     if time == _NONE:
                         continue
                     container.seek(time, stream=stream, backward=True)
-                    packets = container.demux(stream)
+                    packets = demux(container, [stream])
                     packet = next((p for p in packets if p.is_keyframe and (p.pts, p.size) in number), None)
                     if packet is not None and number[cast("int", packet.pts), packet.size] <= wanted:
                         return chain([packet], packets)
@@ -146,7 +147,7 @@ def read_index(path: str) -> Index:
             if stream is not video:
                 stream.discard = Discard.all
         try:
-            for packet in container.demux(video):
+            for packet in demux(container, [video]):
                 if packet.size:
                     pts.append(_NONE if packet.pts is None else packet.pts)
                     dts.append(_NONE if packet.dts is None else packet.dts)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
+_FINE = 96_000  # ticks per second of edit lists, or as close to it as the source's ticks come
+
 
 class Output:
     """An output for the video of ``info``: ``container`` is open, ``begin`` writes its header once the caller has added
@@ -60,6 +62,8 @@ class Output:
         options = container_options(info.time_base, piped=path is None)
         self.container = open_output(path, format=format, options=options, stop=stop)
         self.format: str = self.container.format.name
+        if self.format == "yuv4mpegpipe":  # more than 8 bits are an extension there, which all readers know
+            self.container.container_options["strict"] = "unofficial"
 
     def __enter__(self) -> Output:
         return self
@@ -92,6 +96,7 @@ class Output:
             self.container.start_encoding()
         except (
             av.error.ArgumentError,
+            av.error.InvalidDataError,
             av.error.PermissionError,
         ) as error:  # muxers say no more than that, and mean one of the streams
             offered = ", ".join([codec, *(f"{p.info.kind} {p.codec}" for p in self.plans if p.codec)])
@@ -163,9 +168,9 @@ def _chapters(chapters: Sequence[Chapter], window: Window) -> list[AvChapter]:
 def container_options(time_base: Fraction, *, piped: bool) -> dict[str, str]:
     """MP4 and MOV: count in the source's ticks, so that every PTS and the start survive exactly; into a pipe in
     fragments, since nobody can go back there. ``delay_moov``: the header waits for the first packets, which say what
-    its edit lists need."""
+    its edit lists need. Those count in fractions of the ticks where these are coarse: the sound begins by them, too."""
     options = {"movflags": "frag_keyframe+delay_moov+default_base_moof"} if piped else {}
-    if time_base.denominator < 1 << 31:
-        ticks = str(time_base.denominator)
-        options |= {"video_track_timescale": ticks, "movie_timescale": ticks}
+    ticks = time_base.denominator
+    if ticks < 1 << 31:
+        options |= {"video_track_timescale": str(ticks), "movie_timescale": str(ticks * max(1, _FINE // ticks))}
     return options

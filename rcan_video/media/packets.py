@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,13 @@ class Window:
 
     def holds(self, time: Fraction) -> bool:
         return (self.start is None or time >= self.start) and (self.end is None or time < self.end)
+
+
+def demux(container: InputContainer, streams: Sequence[Stream] = ()) -> Iterator[Packet[Any]]:
+    """Packets of ``streams``, or of all, and the empty ones that flush their decoders. PyAV ends with an IndexError
+    behind all these where another stream has appeared on the way, as FLV and MPEG-TS allow."""
+    with contextlib.suppress(IndexError):
+        yield from container.demux(*streams)
 
 
 class FilePackets:
@@ -70,7 +78,7 @@ class FilePackets:
     def _read(self, end: Fraction | None) -> Iterator[Packet[Stream]]:
         open_streams = {s.index for s in self.streams}
         try:
-            for packet in self.container.demux(self.streams):
+            for packet in demux(self.container, self.streams):
                 if not packet.size:
                     continue
                 at = packet_time(packet)

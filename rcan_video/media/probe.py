@@ -51,6 +51,10 @@ def best_video(container: InputContainer, path: str) -> VideoStream:
     if stream is None:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "no streams"
         raise InputError(f"{shown(path)} has no video stream to upscale (it holds {kinds})")
+    if stream.disposition & Disposition.attached_pic:
+        raise InputError(
+            f"{shown(path)} has no video stream to upscale, only cover art: extract that as a picture first"
+        )
     if stream.codec_context is None:
         raise InputError(f"{shown(path)} has a video stream of a codec that FFmpeg cannot decode")
     return cast("VideoStream", stream)

@@ -14,8 +14,8 @@ from av.stream import Disposition
 
 from rcan_video.errors import OutputError
 from rcan_video.frames import StreamInfo
-from rcan_video.media.files import reason
-from rcan_video.media.fit import StreamPlan
+from rcan_video.media.files import elsewhere, reason
+from rcan_video.media.fit import StreamPlan, is_private
 from rcan_video.media.packets import FilePackets, PipePackets, Window, packet_time
 from rcan_video.media.verify import Ledger
 
@@ -98,10 +98,10 @@ class Passengers:
 def _refusal(output: OutputContainer, info: StreamInfo) -> str:
     container = output.format.name
     encoder = "libopus" if container == "webm" else "aac"
-    hint = f", or re-encode it with --audio-codec {encoder}" if info.kind == "audio" else ""
+    other = "" if container == "matroska" else f"choose another {elsewhere(container)}, or "
     return (
         f"{container} cannot carry {info.kind} stream {info.index} ({info.codec}): "
-        f"choose another container, such as .mkv{hint}"
+        f"{other}re-encode it with --audio-codec {encoder}"
     )
 
 
@@ -123,9 +123,11 @@ def _nearest_rate(rate: int, known: Sequence[int] | None) -> int:
 
 
 def _known(layout: av.AudioLayout) -> av.AudioLayout:
-    """The usual layout for as many channels where a container (NUT, WAV) gives their number alone."""
-    unnamed = layout.name == f"{layout.nb_channels} channels"
-    return av.AudioLayout(f"{layout.nb_channels}c") if unnamed else layout
+    """The usual layout for as many channels where a container (NUT, AVI) gives their number alone."""
+    if layout.name == f"{layout.nb_channels} channels":
+        with contextlib.suppress(ValueError):  # nine and more have none
+            return av.AudioLayout(f"{layout.nb_channels}c")
+    return layout
 
 
 class _Carrier(Protocol):
@@ -163,6 +165,11 @@ class _Copy:
             self._stream = output.add_stream_from_template(stream, opaque=True)
         except (ValueError, av.FFmpegError) as error:
             raise OutputError(_refusal(output, info)) from error
+        if is_private(output.format.name, stream):
+            raise OutputError(_refusal(output, info))
+        if info.kind == "audio":  # MP4 takes no PCM of an unnamed layout, and says so with its trailer only
+            context = cast("AudioStream", self._stream).codec_context
+            context.layout = _known(cast("AudioStream", stream).layout)
         _dress(self._stream, stream)
         self._cut_off: deque[Packet[Stream]] = deque(maxlen=self._START_UP + 1)
 
@@ -185,6 +192,7 @@ class _Transcode:
         info, codec = plan.info, plan.codec
         rate = _nearest_rate(stream.rate, _audio_encoder(codec).audio_rates)
         self._source = stream
+        self._next: Fraction | None = None  # seconds, where the last frame ended
         try:
             self._stream = cast("AudioStream", output.add_stream(codec, rate=rate))
             self._stream.codec_context.layout = _known(stream.layout)
@@ -196,6 +204,8 @@ class _Transcode:
                 f"audio stream {info.index} ({info.codec}) cannot be encoded as {codec} in {output.format.name}: "
                 f"{reason(error)}"
             ) from error
+        if is_private(output.format.name, self._stream):
+            raise OutputError(f"{output.format.name} cannot carry {codec} audio: choose another, such as aac")
         context = self._stream.codec_context
         self._resampler = av.AudioResampler(
             format=context.format,
@@ -212,10 +222,20 @@ class _Transcode:
         if packet is None:
             frames.append(None)
         for frame in frames:
+            if frame is not None:
+                self._stamp(frame)
             for resampled in self._resampler.resample(frame):
                 yield from self._stream.encode(resampled)
         if packet is None:
             yield from self._stream.encode(None)
+
+    def _stamp(self, frame: AudioFrame) -> None:
+        """A frame without a time (WMA's last one, which flushing gives) follows the one before it."""
+        base = Fraction(frame.time_base or self._source.time_base or Fraction(1, frame.sample_rate))
+        if frame.pts is None and self._next is not None:
+            frame.pts, frame.time_base = round(self._next / base), base
+        if frame.pts is not None:
+            self._next = frame.pts * base + Fraction(frame.samples, frame.sample_rate)
 
 
 class _Retext:
