@@ -132,7 +132,7 @@ def test_commit_into_a_folder_that_has_gone(tmp_path: Path) -> None:
     with PartFile(str(folder / "out.mp4"), overwrite=True) as part:
         folder.rmdir()
         with pytest.raises(
-            OutputError, match=r"out\.mp4 cannot be written: its folder or the unfinished file in it was removed$"
+            OutputError, match=r"out\.mp4 cannot be written: its folder or the unfinished file in it is gone$"
         ):
             part.commit()
 

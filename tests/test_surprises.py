@@ -291,7 +291,7 @@ def test_an_output_folder_that_is_removed_on_the_way(tmp_path: Path) -> None:
         def update(self, done: int) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
-    with pytest.raises(OutputError, match="its folder or the unfinished file in it was removed"):
+    with pytest.raises(OutputError, match="its folder or the unfinished file in it is gone"):
         upscale(options(clip, folder / "out.mp4"), Remover())
 
 
