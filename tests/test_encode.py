@@ -359,7 +359,9 @@ def test_refusals_come_before_anything_is_written(
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"^out\.mp4 cannot be written: its folder or the unfinished file in it is gone$"):
+    with pytest.raises(
+        OutputError, match=r"^out\.mp4 cannot be written: its folder or the unfinished file in it is gone$"
+    ):
         write(tmp_path / "none" / "out.mp4", info_of())
 
 

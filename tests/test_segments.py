@@ -259,6 +259,45 @@ def test_a_segment_that_has_vanished_is_computed_again(clip: Path, tmp_path: Pat
     assert_same(read_video(tmp_path / "out.mp4"), wanted)
 
 
+def test_holes_where_frames_are_counted(tmp_path: Path) -> None:
+    """No landing there: what is done is passed over."""
+    source = make_clip(tmp_path / "in.avi", codec="mpeg4", size=SIZE, frames=FRAMES, options={"g": "6"})
+    wanted = unbroken(source, tmp_path / "whole.mkv")
+    job = options(source, tmp_path / "out.mkv")
+    interrupt(job, 45)
+    for name in ("000000.mp4", "000002.mp4"):
+        (home(job.output, None) / name).unlink()
+    assert upscale(job).kept == 10
+    assert_same(read_video(tmp_path / "out.mkv"), wanted)
+
+
+@pytest.mark.parametrize("holes", [(0, 2), (1,)])
+def test_a_landing_that_gives_another_frame(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path, holes: tuple[int, ...]
+) -> None:
+    """The hash of the frame behind each segment is what counts; where it differs everything is decoded."""
+    wanted = unbroken(clip, tmp_path / "whole.mp4")
+    job = options(clip, tmp_path / "out.mp4")
+    interrupt(job, 45)
+    folder = home(job.output, None)
+    for number in holes:
+        (folder / f"{number:06}.mp4").unlink()
+    done = json.loads((folder / "done.json").read_text())
+    for record in done["segments"].values():
+        record["mark"]["digest"] = "0" * 32
+    (folder / "done.json").write_text(json.dumps(done))
+    assert upscale(job).kept == 10 * (3 - len(holes))
+    assert_same(read_video(tmp_path / "out.mp4"), wanted)
+
+
+def test_a_folder_of_that_name_that_is_the_users(clip: Path, tmp_path: Path) -> None:
+    folder = home(str(tmp_path / "out.mp4"), None)
+    folder.mkdir(mode=0o700)
+    (folder / "letters.txt").write_text("dear")
+    upscale(options(clip, tmp_path / "out.mp4"))
+    assert [path.name for path in folder.iterdir()] == ["letters.txt"]
+
+
 def test_only_the_join_is_left(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:
     wanted = unbroken(clip, tmp_path / "whole.mp4")
     job = options(clip, tmp_path / "out.mp4")

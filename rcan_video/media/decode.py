@@ -157,18 +157,21 @@ class Source:
             if packet is not None and packet.pts is not None and packet.pts >= enough:
                 return
 
+    @property
+    def seekable(self) -> bool:
+        """Whether ``resume`` may be tried."""
+        return self._index is not None and self._index.seekable
+
     def mark(self, frame: Frame) -> Mark:
         """The place of ``frame``, which ``frames`` gave last."""
         return Mark(frame.index, frame.pts, digest(frame.planes), self.damage.packets, self.damage.frames)
 
     def resume(self, mark: Mark) -> bool:
-        """Let ``frames`` begin with the frame of ``mark``, without decoding all that comes before it.
+        """Let ``frames`` begin with the frame of ``mark``, without decoding all that lies before; for a ``seekable``
+        input.
 
-        False where that cannot be done, or gave another frame than reading from the top did: then ``frames`` begins
-        with the first one.
+        False where that gave another frame than reading from the top did: then ``frames`` begins with the first one.
         """
-        if self._index is None or not self._index.seekable:
-            return False
         first = self._land(mark.pts)
         if first is None or first[1] != mark.pts or digest(self._planes(first[0])) != mark.digest:
             self.container.close()

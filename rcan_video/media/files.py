@@ -115,9 +115,7 @@ def output_errors(name: str) -> Iterator[None]:
         if error.errno == errno.ENOSPC:
             raise OutputError(f"{name} cannot be written: the disk is full") from error
         if error.errno == errno.ENOENT:
-            raise OutputError(
-                f"{name} cannot be written: its folder or the unfinished file in it is gone"
-            ) from error
+            raise OutputError(f"{name} cannot be written: its folder or the unfinished file in it is gone") from error
         raise OutputError(f"{name} cannot be written: {reason(error)}") from error
     except (av.FFmpegError, ValueError) as error:
         raise OutputError(f"{name} cannot be written: {reason(error)}") from error

@@ -125,9 +125,7 @@ def _read(path: Path, name: str) -> list[Track]:
         file = open_input(str(path))
     except InputError as error:
         if not path.exists():
-            raise OutputError(
-                f"{name} cannot be written: its folder or the unfinished file in it is gone"
-            ) from error
+            raise OutputError(f"{name} cannot be written: its folder or the unfinished file in it is gone") from error
         raise VerificationError(f"{name} cannot be read back: please report this") from error
     with file:
         tracks = {stream.index: Track(stream.type) for stream in file.streams}

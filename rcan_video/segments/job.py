@@ -28,11 +28,22 @@ def in_segments(job: Job, rehearsed: Writer, index: Index) -> Report:
     ``rehearsed`` is a writer that has shown, and is closed, that the output can be written. Raises RcanVideoError:
     Interrupted where the job can go on.
     """
-    report = None
-    target = rehearsed.target
     where = home(job.options.output, job.options.work_dir)
-    folder = JobFolder(where, suffix(target), restart=job.options.restart)
-    with folder, ExitStack() as stack:
+    with JobFolder(where, suffix(rehearsed.target), restart=job.options.restart) as folder:
+        try:
+            report = _run(job, folder, rehearsed, index)
+        except (KeyboardInterrupt, Interrupted) as error:
+            if not folder.done.records:
+                raise
+            why = str(error) or "interrupted"
+            raise Interrupted(f"{why}: {_kept(folder)}, run the same command again to go on") from None
+        folder.remove()
+    return report
+
+
+def _run(job: Job, folder: JobFolder, rehearsed: Writer, index: Index) -> Report:
+    report, target = None, rehearsed.target
+    with ExitStack() as stack:
         engine = _begin(job, folder, target, index)
         if engine is not None:
             stack.callback(engine.close)
@@ -44,18 +55,14 @@ def in_segments(job: Job, rehearsed: Writer, index: Index) -> Report:
                 job.progress.notice(f"{_kept(folder)} by an earlier run: this one goes on from there")
             counts = Counts(seconds={}) if engine is None else _compute(job, folder, engine, target)
             report = _join(job, folder, rehearsed, index, counts, kept)
-        except (KeyboardInterrupt, Interrupted) as error:
-            if not folder.done.records:
-                raise
-            why = str(error) or "interrupted"
-            raise Interrupted(f"{why}: {_kept(folder)}, run the same command again to go on") from None
+        except Interrupted:
+            raise
         except RcanVideoError:
             if folder.done.records:
                 job.progress.notice(f"{_kept(folder)}: the same command goes on from there")
             raise
         finally:
             job.progress.finish(report)
-        folder.remove()
     return report
 
 
@@ -87,15 +94,19 @@ def _plan(job: Job, now: Mapping[str, str], engine: Engine, index: Index) -> Pla
 
 def _compute(job: Job, folder: JobFolder, engine: Engine, target: VideoTarget) -> Counts:
     """All segments that are missing. Raises RcanVideoError."""
-    kept, warned = folder.done.frames, False
+    kept = folder.done.frames
     feed = Feed(job.source, job.pace, folder)
 
+    looked_at, warned = len(folder.done.records), False
+
     def tell(written: int) -> None:
-        nonlocal warned
+        nonlocal looked_at, warned
         job.progress.update(kept + written)
-        if not warned and (text := forecast(folder)):
-            job.progress.notice(text)
-            warned = True
+        if len(folder.done.records) > looked_at and not warned:
+            looked_at = len(folder.done.records)
+            if text := forecast(folder):
+                job.progress.notice(text)
+                warned = True
 
     with Sink(feed, folder, target, job.info, job.output_name) as sink:
         counts = run(feed.frames(), engine, job.in_time(sink.write), stop=job.stop, on_written=tell)
@@ -120,7 +131,8 @@ def _join(job: Job, folder: JobFolder, rehearsed: Writer, index: Index, counts: 
     ending = folder.done.ending
     if ending is None:
         raise VerificationError(f"the records in {folder.path} lack their end: run the command with --restart")
-    check_room(folder, Path(job.options.output), index.file_bytes - int(index.size.sum()))
+    whole = job.options.start is None and job.options.duration is None
+    check_room(folder, Path(job.options.output), index.file_bytes - int(index.size.sum()) if whole else 0)
     with job.part_file(folder.path) as part:
         with job.container(part) as output:
             join(output, folder.segments(), job.info, rehearsed.target)

@@ -42,7 +42,7 @@ class Feed:
         self._records = dict(folder.done.records)
         self._missing = deque(folder.missing())
         self._place = 0  # of the frame to come, in the output's order
-        self._lands = pace.stateless
+        self._lands = pace.stateless and source.seekable
         self.to_the_end = False
         """Whether the input was read to its end, or to that of the chosen part."""
         self.numbers: deque[int] = deque()

@@ -5,7 +5,7 @@
     000012.mp4     the encoded frames of one segment
     lock           held while a process works here, and let go by the system when that ends, however it ends
 
-Whatever else lies here when a job begins is a remnant, and is deleted.
+Other files of such names are remnants, and are deleted when a job begins.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -31,6 +32,8 @@ T = TypeVar("T")
 
 VERSION = 1
 _PLAN, _DONE, _LOCK = "plan.json", "done.json", "lock"
+# What this program puts here, and therefore may delete.
+_OURS = re.compile(r"(plan|done)\.json(\.part)?|\d{6,}\.(mp4|mov)(\.part)?|joined\.part(\..*)?")
 _LARGEST = 64 << 20  # bytes of a JSON file that are read
 
 
@@ -148,7 +151,8 @@ class JobFolder:
         self._save_done()
 
     def sweep(self) -> None:
-        """Delete what ``done.json`` does not know, and forget segments whose file is not what it says."""
+        """Delete what ``done.json`` does not know of this program's own, and forget segments whose file is
+        not what it says."""
         kept = {_PLAN, _DONE, _LOCK}
         for number, record in list(self.done.records.items()):
             path = self.file(number)
@@ -158,14 +162,14 @@ class JobFolder:
                 kept.add(path.name)
         with output_errors(str(self.path)):
             for path in list(self.path.iterdir()):
-                if path.name not in kept:
+                if path.name not in kept and _OURS.fullmatch(path.name):
                     path.unlink()
 
     def remove(self) -> None:
         """Delete the folder and what this program puts into it."""
         with contextlib.suppress(OSError):
             for path in list(self.path.iterdir()):
-                if path.name != _LOCK and not path.is_dir():
+                if _OURS.fullmatch(path.name):
                     path.unlink()
             (self.path / _LOCK).unlink()
             self.path.rmdir()
