@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rcan_video.errors import InputError, OutputError
-from rcan_video.metrics import Pixels, bicubic, luma_bt601
+from rcan_video.metrics import Pixels, luma_bt601
+from rcan_video.resize import enlarge
 
 # The layout, in pixels of the picture; colours are RGB.
 _BACKGROUND = (24, 25, 28)
@@ -148,7 +149,7 @@ def _zoom(scale: int, side: int) -> int:
 def _bicubic_part(source: Pixels, crop: Crop, scale: int) -> Pixels:
     """The crop of the enlarged source, without enlarging all of it."""
     left, top = max(crop.x - 2, 0), max(crop.y - 2, 0)  # the kernel reaches two pixels out
-    around = bicubic(source[top : crop.y + crop.height + 2, left : crop.x + crop.width + 2], scale)
+    around = enlarge(source[top : crop.y + crop.height + 2, left : crop.x + crop.width + 2], scale)
     y, x = (crop.y - top) * scale, (crop.x - left) * scale
     return around[y : y + crop.height * scale, x : x + crop.width * scale]
 

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "rcan_video"
 # From the values that everybody knows up to the commands. A module imports from its own layer and those before it.
 LAYERS = (
     ("version", "errors", "options", "frames"),
-    ("color", "network", "metrics"),
-    ("media", "engine", "report", "progress"),
+    ("color", "network", "metrics", "resize"),
+    ("media", "engine", "pictures", "report", "progress"),
     ("pipeline", "briefing", "train"),
     ("job",),
     ("commands",),
@@ -31,7 +31,7 @@ STRANGERS = (
 HOMES = {
     "av": ("media",),
     "click": ("commands",),
-    "cv2": ("report", "train"),
+    "cv2": ("pictures", "report", "train"),
     "rich": ("progress", "commands"),
     "safetensors": ("network.checkpoint",),
 }
