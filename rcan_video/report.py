@@ -1,4 +1,4 @@
-"""Pictures for people: the same detail enlarged by bicubic interpolation and by the network, side by side.
+"""Pictures for people: the same detail, enlarged in several ways, side by side.
 
 OpenCV draws the labels and packs the PNG. It is imported inside the functions that use it, because its wheel needs
 system libraries that servers often lack and the main job must run without them.
@@ -6,6 +6,7 @@ system libraries that servers often lack and the main job must run without them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +30,9 @@ _HEADING = 44  # height of the band that carries a panel's label
 _PANEL = 480  # side that an enlarged crop fits into
 _FRAME_WIDTH, _FRAME_HEIGHT = 480, 380  # box that the whole frame fits into
 _NOTES_WIDTH = 400
+SHEET_CROP = 96  # side of a crop on a sheet
+_CELL = 2 * SHEET_CROP
+_ROW = 48 + _CELL + 20  # with its title and labels
 _CROP = 80  # side of the crop in source pixels where the panel allows it: small enough to see single pixels
 
 
@@ -89,6 +93,24 @@ def before_after(source: Pixels, result: Pixels, crop: Crop | None = None) -> Pi
     for (name, part), left, colour in zip(enlarged, columns[1:], (_TEXT, _ACCENT), strict=True):
         _write(cv2, canvas, name, left, _MARGIN + 26, colour, 0.8)
         _paste(canvas, part, left, top)
+    return canvas
+
+
+def sheet(rows: Sequence[tuple[str, Sequence[tuple[str, Pixels]]]]) -> Pixels:
+    """Draw rows of labelled crops: each has a title and (label, crop) from left to right, crops (h, w, 3) uint8 RGB of
+    one size, shown larger with pixels repeated. Returns the picture, uint8 RGB. Raises OutputError if OpenCV cannot be
+    loaded."""
+    cv2 = _opencv()
+    across = max(len(panels) for _, panels in rows)
+    canvas = np.empty((_MARGIN + len(rows) * _ROW, 2 * _MARGIN + across * (_CELL + _GAP) - _GAP, 3), np.uint8)
+    canvas[:] = _BACKGROUND
+    for n, (title, panels) in enumerate(rows):
+        top = _MARGIN + n * _ROW
+        _write(cv2, canvas, title, _MARGIN, top + 14, _TEXT, 0.55)
+        for k, (label, crop) in enumerate(panels):
+            left, zoom = _MARGIN + k * (_CELL + _GAP), max(_CELL // max(crop.shape[:2]), 1)
+            _write(cv2, canvas, label, left, top + 38, _ACCENT if k else _QUIET, 0.42)
+            _paste(canvas, crop.repeat(zoom, axis=0).repeat(zoom, axis=1), left, top + 48)
     return canvas
 
 

@@ -16,7 +16,7 @@ LAYERS = (
     ("color", "network", "metrics", "resize"),
     ("media", "engine", "pictures", "report", "progress"),
     ("pipeline", "briefing", "train"),
-    ("job",),
+    ("job", "evaluate"),
     ("commands",),
 )
 # Neighbours in a layer that must not know each other.
@@ -26,6 +26,7 @@ STRANGERS = (
     ("pipeline", "briefing"),
     ("pipeline", "train"),
     ("briefing", "train"),
+    ("job", "evaluate"),
 )
 
 HOMES = {

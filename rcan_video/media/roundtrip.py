@@ -33,7 +33,8 @@ def roundtrip(
     """Encode frames (planes (H, W), even sizes) at 25 frames/s and decode them again, on one thread.
 
     ``options`` go to the encoder as they are (``crf``, ``preset``). Gives as many frames, in the same order, while
-    it takes them: the encoder holds some tens back. Raises OutputError where this FFmpeg has no such encoder or it refuses.
+    it takes them: the encoder holds some tens back. Raises OutputError where this FFmpeg has no such encoder or where
+    it refuses.
     """
     coming = iter(frames)
     first = next(coming, None)
