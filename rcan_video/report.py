@@ -32,6 +32,7 @@ _FRAME_WIDTH, _FRAME_HEIGHT = 480, 380  # box that the whole frame fits into
 _NOTES_WIDTH = 400
 SHEET_CROP = 96  # side of a crop on a sheet
 _CELL = 2 * SHEET_CROP
+_LABEL = 27  # letters that fit above it
 _ROW = 48 + _CELL + 20  # with its title and labels
 _CROP = 80  # side of the crop in source pixels where the panel allows it: small enough to see single pixels
 
@@ -109,7 +110,7 @@ def sheet(rows: Sequence[tuple[str, Sequence[tuple[str, Pixels]]]]) -> Pixels:
         _write(cv2, canvas, title, _MARGIN, top + 14, _TEXT, 0.55)
         for k, (label, crop) in enumerate(panels):
             left, zoom = _MARGIN + k * (_CELL + _GAP), max(_CELL // max(crop.shape[:2]), 1)
-            _write(cv2, canvas, label, left, top + 38, _ACCENT if k else _QUIET, 0.42)
+            _write(cv2, canvas, label[-_LABEL:], left, top + 38, _ACCENT if k else _QUIET, 0.42)
             _paste(canvas, crop.repeat(zoom, axis=0).repeat(zoom, axis=1), left, top + 48)
     return canvas
 

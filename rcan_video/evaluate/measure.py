@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from rcan_video.engine.memory import is_oom
 from rcan_video.errors import InputError, OutOfMemory, UsageError
 from rcan_video.evaluate import tables
 from rcan_video.evaluate.items import Item, collect
-from rcan_video.evaluate.methods import Method, open_methods
+from rcan_video.evaluate.methods import Method, open_methods, short_names
 from rcan_video.evaluate.results import Evaluation, Series
 from rcan_video.media.files import PartFile, check_output, output_errors
 from rcan_video.metrics import SSIM_WINDOW, Meter, Pixels, Score
@@ -39,8 +39,11 @@ def evaluate(options: EvalOptions, say: Callable[[str], None]) -> Evaluation:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     scale, methods = open_methods(options)
+    names = [*(method.name for method in methods), *short_names(options.results)]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UsageError(f"two columns would be called {', '.join(sorted(twice))}: give each once, or rename it")
     items = collect(options.hr, options.lr, options.results, scale)
-    conditions = {f"CRF {crf:g}": crf for crf in options.crf} or {"": None}
+    conditions: dict[str, float | None] = {f"CRF {crf:g}": crf for crf in options.crf} or {"": None}
 
     series: list[Series] = []
     rows: list[tuple[str, _Panels]] = []
@@ -48,25 +51,23 @@ def evaluate(options: EvalOptions, say: Callable[[str], None]) -> Evaluation:
         for condition, crf in conditions.items():
             title = f"{item.name} {condition}".rstrip()
             say(f"measuring {number}/{len(items)}: {title}")
-            scores, panels = _measure(item, crf, scale, methods, options)
+            scores, panels = _measure(item, crf, scale, methods, names, options.frames)
             series += [Series(item.name, condition, name, tuple(found)) for name, found in scores.items()]
             rows.append((title, panels))
-    names = (*(method.name for method in methods), *options.results)
-    found = Evaluation(scale, names, tuple(conditions), tuple(item.name for item in items), tuple(series))
+    found = Evaluation(scale, tuple(names), tuple(conditions), tuple(item.name for item in items), tuple(series))
     _write(options, found, rows)
     return found
 
 
 def _measure(
-    item: Item, crf: float | None, scale: int, methods: list[Method], options: EvalOptions
+    item: Item, crf: float | None, scale: int, methods: list[Method], names: list[str], frames: int | None
 ) -> tuple[dict[str, list[Score]], _Panels]:
-    """Scores by method, and a crop of the last frame from the original and from each method."""
-    names = [method.name for method in methods] + list(options.results)
+    """Scores by name (``methods``, then what the item has), and a crop of the last frame from the original and each."""
     meters = {name: Meter(shave=scale) for name in names}
     scores: dict[str, list[Score]] = {name: [] for name in names}
     hr, outputs = None, list[Pixels]()
-    for hr, lr, *outputs in _together(item, crf, scale, options.frames):
-        outputs = [_enlarged(method, lr, item) for method in methods] + outputs
+    for hr, lr, *given in _together(item, crf, scale, frames):
+        outputs = [*(_enlarged(method, lr, item) for method in methods), *given]
         for name, sr in zip(names, outputs, strict=True):
             _same_size(hr, sr, item, name)
             scores[name].append(meters[name](hr, sr))
@@ -95,14 +96,10 @@ def _together(item: Item, crf: float | None, scale: int, frames: int | None) -> 
     if crf is not None:
         small = compressed(small, _ENCODER, {"crf": f"{crf:g}", "preset": _PRESET}, _BT709)
     results = (map(_of_step(step), read(path)) for path in item.results)
-    try:
-        yield from zip(originals(), small, *results, strict=True)
-    except ValueError as error:
-        if not str(error).startswith("zip()"):
-            raise
-        raise InputError(
-            f"{item.name}: what belongs to {item.hr} has another number of frames; give its own"
-        ) from error
+    for group in zip_longest(originals(), small, *results):
+        if any(frame is None for frame in group):
+            raise InputError(f"{item.hr}: what belongs to it has another number of frames; give its own, or --frames")
+        yield group
 
 
 def _cut(frame: Pixels, step: int, scale: int, path: Path) -> Pixels:
@@ -135,7 +132,7 @@ def _same_size(hr: Pixels, sr: Pixels, item: Item, name: str) -> None:
     if hr.shape != sr.shape:
         (height, width), (has, wide) = hr.shape[:2], sr.shape[:2]
         raise InputError(
-            f"{item.name}: {name} is {wide}x{has} and not {width}x{height}; give files of one source, or another --scale"
+            f"{item.name}: {name} is {wide}x{has}, not {width}x{height}; give files of one source, or another --scale"
         )
 
 

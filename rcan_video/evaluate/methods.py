@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from rcan_video.engine.backend import open_backend, resolve_device
 from rcan_video.errors import UsageError
@@ -38,15 +39,21 @@ def open_methods(options: EvalOptions) -> tuple[int, list[Method]]:
     scale = options.scale
     networks = []
     backend = open_backend(resolve_device(options.device))  # also tells cuDNN that float32 means float32
-    for model in models:
+    for model, name in zip(models, short_names(models), strict=True):
         net = load_model(model, scale).net
         scale = net.config.scale
-        networks.append(Method(model, PictureNet(net, backend.device)))
+        networks.append(Method(name, PictureNet(net, backend.device)))
         if options.self_ensemble:
-            networks.append(Method(f"{model}+", PictureNet(net, backend.device, self_ensemble=True)))
+            networks.append(Method(f"{name}+", PictureNet(net, backend.device, self_ensemble=True)))
     if scale is None:
         raise UsageError("nothing tells the scale of what --sr gives: add --scale")
     return scale, [
         *(Method(name, partial(enlarge, scale=scale, kernel=kernel)) for name, kernel in BASELINES.items()),
         *networks,
     ]
+
+
+def short_names(places: Sequence[str]) -> list[str]:
+    """What columns are called: the last two parts of each path, or all of it where that tells two of them not apart."""
+    short = [Path(*Path(place).parts[-2:]).as_posix() for place in places]
+    return short if len(set(short)) == len(set(places)) else list(places)
