@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from clips import make_clip, needs_encoder, shared
+from clips import make_clip, needs_encoder
 from torch import nn
 from train_helpers import small_options, texture, write_textures
 
@@ -16,49 +16,13 @@ from rcan_video import errors, pictures
 from rcan_video.metrics import Pixels, psnr
 from rcan_video.network.fold import FoldedTail
 from rcan_video.network.rcan import RCAN, RCANConfig
-from rcan_video.resize import KERNELS, reduce
+from rcan_video.resize import reduce
 from rcan_video.train import store, video
 from rcan_video.train.data import Pair, Patches, Pool, detail, turned
 from rcan_video.train.prepare import prepare
 from rcan_video.train.reparam import collapsed, factorise
 from rcan_video.train.start import starting_point, structure
 from rcan_video.train.tails import official, short_form, shortened, standard_form
-
-# --- resize ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_reduction_is_the_published_one_bit_for_bit(scale: int) -> None:
-    """Set5: the high- and low-resolution pictures that every paper measures with."""
-    small = sorted(shared(f"sr/Set5/LRBI/x{scale}").glob("*.png"))
-    assert len(small) == 5
-    for path in small:
-        hr = pictures.read_picture(shared(f"sr/Set5/HR/x{scale}/{path.name}"))
-        assert np.array_equal(reduce(hr, scale), pictures.read_picture(path)), path.name
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
-def test_reduction_keeps_what_is_flat_and_where_things_are(kernel: str, scale: int) -> None:
-    flat = np.full((5 * scale + scale - 1, 4 * scale, 3), 77, np.uint8)
-    assert np.array_equal(reduce(flat, scale, kernel), np.full((5, 4, 3), 77))
-    ramp = np.broadcast_to(np.arange(8 * scale, dtype=np.uint8)[:, None, None], (8 * scale, scale, 3))
-    inner = slice(3, 5)  # far from the edges
-    centres = scale * np.arange(8) + (scale - 1) / 2
-    assert np.abs(reduce(np.ascontiguousarray(ramp), scale, kernel)[inner, 0, 0] - centres[inner]).max() <= 0.5
-
-
-def test_area_is_the_mean_of_the_pixels() -> None:
-    picture = texture(0, 12)
-    columns = np.floor(picture.reshape(4, 3, 12, 3).mean(1) + 0.5)
-    assert np.array_equal(reduce(picture, 3, "area"), np.floor(columns.reshape(4, 4, 3, 3).mean(2) + 0.5))
-
-
-@pytest.mark.parametrize("picture", [np.zeros((1, 9, 3), np.uint8), np.zeros((9, 9, 3)), np.zeros((9, 9), np.uint8)])
-def test_what_cannot_be_reduced(picture: Pixels) -> None:
-    with pytest.raises(ValueError, match="cannot reduce"):
-        reduce(picture, 2)
-
 
 # --- video ------------------------------------------------------------------------------------------------------------
 
