@@ -20,7 +20,7 @@ from train_helpers import texture, write_textures
 from rcan_video import errors
 from rcan_video.evaluate import tables
 from rcan_video.evaluate.items import collect
-from rcan_video.evaluate.measure import evaluate
+from rcan_video.evaluate.measure import ENCODER, ENCODER_OPTIONS, evaluate
 from rcan_video.evaluate.results import Evaluation
 from rcan_video.metrics import FIGURES, Meter, psnr_y
 from rcan_video.options import EvalOptions
@@ -172,7 +172,7 @@ def test_compression_is_that_of_the_half_sized_clip(clip: Path) -> None:
     """By hand, in one go: sizes are even after halving, so 50 rows become 48."""
     needs_encoder("libx264")
     hr = [frame[:48, :64] for frame in read_frames(clip)]
-    small = compressed([reduce(frame, 2) for frame in hr], "libx264", {"crf": "23", "preset": "medium"}, 1)
+    small = compressed([reduce(frame, 2) for frame in hr], ENCODER, {"crf": "23", **ENCODER_OPTIONS}, 1)
     wanted = [psnr_y(h, enlarge(lr, 2), 2) for h, lr in zip(hr, small, strict=True)]
     (series,) = run(clip, crf=(23.0,)).of("CRF 23", "bicubic")
     assert [score.psnr_y for score in series.frames] == wanted
