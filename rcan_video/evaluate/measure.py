@@ -22,10 +22,7 @@ from rcan_video.report import SHEET_CROP, most_detailed, sheet, write_png
 from rcan_video.resize import reduce
 
 _BT709 = 1
-ENCODER = "libx264"
-# Plain C: with its assembly, x264's macroblock tree gives other bits from run to run at some sizes (320x180: in 10 of 25
-# runs; not seen where both sides are multiples of 16), and a figure must be the same tomorrow.
-ENCODER_OPTIONS = {"preset": "medium", "x264-params": "no-asm=1"}
+_ENCODER, _PRESET = "libx264", "medium"
 _SHEET_ROWS = 24
 
 _Panels = list[tuple[str, Pixels]]
@@ -98,7 +95,7 @@ def _together(item: Item, crf: float | None, scale: int, frames: int | None) -> 
     small: Iterable[Pixels]
     small = read(item.lr) if item.lr is not None else (reduce(frame, scale) for frame in originals())
     if crf is not None:
-        small = compressed(small, ENCODER, {"crf": f"{crf:g}", **ENCODER_OPTIONS}, _BT709)
+        small = compressed(small, _ENCODER, {"crf": f"{crf:g}", "preset": _PRESET}, _BT709)
     results = (map(_of_step(step), read(path)) for path in item.results)
     for group in zip_longest(originals(), small, *results):
         if any(frame is None for frame in group):
