@@ -1,22 +1,31 @@
-"""How far one picture is from another, and the baseline that every upscaler is held against, as the field does both.
+"""How far one picture, or one video, is from another, as the field measures it.
 
 Conventions of the published super-resolution tables, which the figures of this project follow:
 
 * pictures are clipped and rounded to 8 bits before they are compared;
 * a border as wide as the scale is cut off all round ("shave"), because it depends on how a method pads;
-* PSNR is taken on the luma of BT.601 in its studio range, unrounded, with a peak of 255;
+* PSNR and SSIM are taken on the luma of BT.601 in its studio range, unrounded, with a peak of 255;
 * the mean of a set is the mean of its pictures' decibels.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
+
+FIGURES = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb")
+"""The figures that every picture has."""
+
+SSIM_WINDOW = 11
+_HALF_WINDOW = np.exp(-(np.arange(SSIM_WINDOW // 2, -1, -1) ** 2) / (2 * 1.5**2))  # from the edge to the centre
+_HALF_WINDOW /= 2 * _HALF_WINDOW.sum() - _HALF_WINDOW[-1]
 
 
 def luma_bt601(rgb: Pixels) -> npt.NDArray[np.float64]:
@@ -60,33 +69,82 @@ def _shaved(picture: npt.NDArray[Any], border: int) -> npt.NDArray[Any]:
     return picture[border : height - border, border : width - border]
 
 
-def bicubic(picture: Pixels, scale: int) -> Pixels:
-    """Enlarge an 8-bit picture (H, W) or (H, W, C) by a whole ``scale``, as MATLAB's ``imresize`` does.
+def ssim(a: npt.NDArray[Any], b: npt.NDArray[Any], peak: float = 255.0) -> float:
+    """Structural similarity of two arrays (H, W), or the mean over the channels of (H, W, C): 1 for identical ones.
 
-    Keys' cubic with a = -0.5 (R. Keys, "Cubic convolution interpolation for digital image processing", 1981), pixel
-    centres aligned, edge pixels repeated; columns first, then rows, rounded to 8 bits after each. OpenCV and torch
-    default to a = -0.75, which is sharper and not what the published tables call bicubic.
+    Z. Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004, as its
+    ``ssim_index.m``, which the published tables use: a Gaussian window of 11x11 with sigma 1.5, K1 = 0.01, K2 = 0.03,
+    windows that lie inside the picture, nothing reduced first. scikit-image gives the same with
+    ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``.
+
+    Raises ValueError where the shapes differ or a side is below 11.
     """
-    if picture.dtype != np.uint8 or scale < 1:
-        raise ValueError(f"expected a uint8 picture and a scale of 1 or more, got {picture.dtype} and {scale}")
-    return _stretched(_stretched(picture, scale, axis=0), scale, axis=1)
+    if a.shape != b.shape or a.ndim not in (2, 3) or min(a.shape[:2]) < SSIM_WINDOW or not a.size:
+        raise ValueError(f"expected two pictures of one size, {SSIM_WINDOW} or more, got {a.shape} and {b.shape}")
+    if a.ndim == 3:
+        return float(np.mean([ssim(a[..., k], b[..., k], peak) for k in range(a.shape[2])]))
+    # Variances do not depend on where zero is: in the middle, float32 is close enough (1e-5).
+    x, y = (np.subtract(p, peak / 2, dtype=np.float64).astype(np.float32) for p in (a, b))
+    mean_x, mean_y = _windowed(x), _windowed(y)
+    squares = _windowed(x * x + y * y) - (mean_x * mean_x + mean_y * mean_y)
+    covariance = _windowed(x * y) - mean_x * mean_y
+    mean_x += peak / 2
+    mean_y += peak / 2
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
+    return float(np.mean(luminance * (2 * covariance + c2) / (squares + c2), dtype=np.float64))
 
 
-def _stretched(picture: Pixels, scale: int, axis: int) -> Pixels:
-    size = picture.shape[axis]
-    position = (np.arange(size * scale) + 0.5) / scale - 0.5
-    first = np.floor(position).astype(np.intp) - 1
-    total = np.zeros([n * scale if i == axis else n for i, n in enumerate(picture.shape)])
-    for tap in range(4):
-        weight = cubic(position - (first + tap)).reshape([-1 if i == axis else 1 for i in range(picture.ndim)])
-        total += weight * picture.take(np.clip(first + tap, 0, size - 1), axis)
-    # MATLAB rounds halves up, and with a scale of 2 halves are common; np.rint would send them to the even side.
-    return np.clip(np.floor(total + 0.5), 0, 255).astype(np.uint8)
+def _windowed(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Gaussian means over every window that lies inside (H, W): (H - 10, W - 10)."""
+    reach = SSIM_WINDOW // 2
+    for _ in range(2):
+        x = x.T
+        count = len(x) - 2 * reach
+        total = x[reach : reach + count] * np.float32(_HALF_WINDOW[-1])
+        for tap, weight in enumerate(_HALF_WINDOW[:-1]):
+            pair = x[tap : tap + count] + x[2 * reach - tap : 2 * reach - tap + count]
+            pair *= np.float32(weight)
+            total += pair
+        x = total
+    return x
 
 
-def cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Keys' kernel with a = -0.5 at the distances ``x`` in samples; 0 from 2 on."""
-    x = np.abs(x)
-    near = 1.5 * x**3 - 2.5 * x**2 + 1.0
-    far = -0.5 * x**3 + 2.5 * x**2 - 4.0 * x + 2.0
-    return np.where(x <= 1.0, near, np.where(x < 2.0, far, 0.0))
+@dataclass(frozen=True, slots=True)
+class Score:
+    """PSNR in dB and SSIM of a picture against its original, on BT.601 luma and on RGB.
+
+    ``temporal`` is the mean of |(SR[t] - SR[t-1]) - (HR[t] - HR[t-1])| on the luma of a frame and of the one before, in
+    grey levels: what flickers or sticks where the original does not. None for a picture and a first frame.
+    """
+
+    psnr_y: float
+    ssim_y: float
+    psnr_rgb: float
+    ssim_rgb: float
+    temporal: float | None = None
+
+
+class Meter:
+    """Scores of consecutive frames. ``shave`` pixels of each side do not count."""
+
+    def __init__(self, shave: int) -> None:
+        self.shave = shave
+        self._before: npt.NDArray[np.float64] | None = None
+
+    def __call__(self, hr: Pixels, sr: Pixels) -> Score:
+        """The score of the next frame, (H, W, 3) uint8 RGB. Raises ValueError as ``psnr`` and ``ssim`` do."""
+        hr, sr = _shaved(hr, self.shave), _shaved(sr, self.shave)
+        y, z = luma_bt601(hr), luma_bt601(sr)
+        score = Score(psnr(y, z), ssim(y, z), psnr(hr, sr), ssim(hr, sr))
+        # The differences in time of two videos differ by the difference in time of their difference.
+        error = z - y
+        before, self._before = self._before, error
+        return score if before is None else replace(score, temporal=float(np.mean(np.abs(error - before))))
+
+
+def mean_score(scores: Sequence[Score]) -> Score:
+    """Mean of each figure: of decibels, as the field does. ``temporal`` over the frames that have one."""
+    moving = [score.temporal for score in scores if score.temporal is not None]
+    psnr_y, ssim_y, psnr_rgb, ssim_rgb = (float(np.mean([getattr(s, name) for s in scores])) for name in FIGURES)
+    return Score(psnr_y, ssim_y, psnr_rgb, ssim_rgb, float(np.mean(moving)) if moving else None)

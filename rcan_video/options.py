@@ -127,6 +127,33 @@ class Report:
         return (self.frames_out - self.kept) / self.seconds if self.seconds else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class EvalOptions:
+    """One evaluation. ``hr`` are the originals: pictures, videos and folders of them.
+
+    ``lr`` is a folder (or a file) of small ones by the same names; None makes them by MATLAB's bicubic reduction.
+    ``crf`` sends those through libx264 first, once for each value. ``results`` are folders or files of finished
+    enlargements. ``models`` are names or paths as in ``ModelOptions``; empty means its default where there are no
+    results, else none. ``scale`` None is that of the first model. ``self_ensemble`` gives each model a second column.
+    ``frames`` None takes all frames of a video. Written where not None: ``csv``, ``json``, ``sheet`` (PNG).
+    """
+
+    hr: tuple[str, ...]
+    lr: str | None = None
+    results: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    scale: int | None = None
+    self_ensemble: bool = False
+    crf: tuple[float, ...] = ()
+    frames: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+    csv: str | None = None
+    json: str | None = None
+    sheet: str | None = None
+    overwrite: bool = False
+
+
 Degradation = Literal["bicubic", "video"]
 Tail = Literal["short", "standard"]
 TrainPrecision = Literal["auto", "single", "half"]

@@ -1,4 +1,4 @@
-"""Pictures for people: the same detail enlarged by bicubic interpolation and by the network, side by side.
+"""Pictures for people: the same detail, enlarged in several ways, side by side.
 
 OpenCV draws the labels and packs the PNG. It is imported inside the functions that use it, because its wheel needs
 system libraries that servers often lack and the main job must run without them.
@@ -6,6 +6,7 @@ system libraries that servers often lack and the main job must run without them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rcan_video.errors import InputError, OutputError
-from rcan_video.metrics import Pixels, bicubic, luma_bt601
+from rcan_video.metrics import Pixels, luma_bt601
+from rcan_video.resize import enlarge
 
 # The layout, in pixels of the picture; colours are RGB.
 _BACKGROUND = (24, 25, 28)
@@ -28,6 +30,10 @@ _HEADING = 44  # height of the band that carries a panel's label
 _PANEL = 480  # side that an enlarged crop fits into
 _FRAME_WIDTH, _FRAME_HEIGHT = 480, 380  # box that the whole frame fits into
 _NOTES_WIDTH = 400
+SHEET_CROP = 96  # side of a crop on a sheet
+_CELL = 2 * SHEET_CROP
+_LABEL = 27  # letters that fit above it
+_ROW = 48 + _CELL + 20  # with its title and labels
 _CROP = 80  # side of the crop in source pixels where the panel allows it: small enough to see single pixels
 
 
@@ -91,6 +97,24 @@ def before_after(source: Pixels, result: Pixels, crop: Crop | None = None) -> Pi
     return canvas
 
 
+def sheet(rows: Sequence[tuple[str, Sequence[tuple[str, Pixels]]]]) -> Pixels:
+    """Draw rows of labelled crops: each has a title and (label, crop) from left to right, crops (h, w, 3) uint8 RGB of
+    one size, shown larger with pixels repeated. Returns the picture, uint8 RGB. Raises OutputError if OpenCV cannot be
+    loaded."""
+    cv2 = _opencv()
+    across = max(len(panels) for _, panels in rows)
+    canvas = np.empty((_MARGIN + len(rows) * _ROW, 2 * _MARGIN + across * (_CELL + _GAP) - _GAP, 3), np.uint8)
+    canvas[:] = _BACKGROUND
+    for n, (title, panels) in enumerate(rows):
+        top = _MARGIN + n * _ROW
+        _write(cv2, canvas, title, _MARGIN, top + 14, _TEXT, 0.55)
+        for k, (label, crop) in enumerate(panels):
+            left, zoom = _MARGIN + k * (_CELL + _GAP), max(_CELL // max(crop.shape[:2]), 1)
+            _write(cv2, canvas, label[-_LABEL:], left, top + 38, _ACCENT if k else _QUIET, 0.42)
+            _paste(canvas, crop.repeat(zoom, axis=0).repeat(zoom, axis=1), left, top + 48)
+    return canvas
+
+
 def most_detailed(picture: Pixels, width: int, height: int) -> Crop:
     """The crop of this size, in pixels of ``picture`` (H, W, 3), with the largest sum of squared luma gradients.
 
@@ -148,7 +172,7 @@ def _zoom(scale: int, side: int) -> int:
 def _bicubic_part(source: Pixels, crop: Crop, scale: int) -> Pixels:
     """The crop of the enlarged source, without enlarging all of it."""
     left, top = max(crop.x - 2, 0), max(crop.y - 2, 0)  # the kernel reaches two pixels out
-    around = bicubic(source[top : crop.y + crop.height + 2, left : crop.x + crop.width + 2], scale)
+    around = enlarge(source[top : crop.y + crop.height + 2, left : crop.x + crop.width + 2], scale)
     y, x = (crop.y - top) * scale, (crop.x - left) * scale
     return around[y : y + crop.height * scale, x : x + crop.width * scale]
 

@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parents[1] / "rcan_video"
 # From the values that everybody knows up to the commands. A module imports from its own layer and those before it.
 LAYERS = (
     ("version", "errors", "options", "frames", "cache", "durable"),
-    ("color", "network", "metrics"),
-    ("media", "engine", "report", "progress", "repeats"),
+    ("color", "network", "metrics", "resize"),
+    ("media", "engine", "pictures", "report", "progress", "repeats"),
     ("pipeline", "briefing", "train"),
-    ("prepare",),
+    ("prepare", "evaluate"),
     ("segments", "one_go"),
     ("job",),
     ("commands",),
@@ -28,12 +28,13 @@ STRANGERS = (
     ("pipeline", "briefing"),
     ("pipeline", "train"),
     ("briefing", "train"),
+    ("job", "evaluate"),
 )
 
 HOMES = {
     "av": ("media",),
     "click": ("commands",),
-    "cv2": ("report", "train"),
+    "cv2": ("pictures", "report", "train"),
     "openvino": ("engine.openvino_engine", "engine.openvino_graph"),
     "rich": ("progress", "commands"),
     "safetensors": ("network.checkpoint",),

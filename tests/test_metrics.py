@@ -1,66 +1,11 @@
 import math
 from collections.abc import Callable
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
+from train_helpers import texture
 
-from rcan_video.metrics import Pixels, bicubic, luma_bt601, psnr, psnr_rgb, psnr_y
-
-SET5 = Path(__file__).parents[2] / "shared/data/sr/Set5"
-needs_set5 = pytest.mark.skipif(not SET5.is_dir(), reason="the Set5 pictures are not here (../shared/data/sr/Set5)")
-
-
-def read(path: Path) -> Pixels:
-    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-
-
-def names(scale: int) -> list[str]:
-    found = sorted(path.name for path in (SET5 / f"HR/x{scale}").glob("*.png"))
-    assert len(found) == 5
-    return found
-
-
-def published(method: str) -> dict[tuple[int, str], float]:
-    """(scale, picture) -> dB from the results file, where the picture "Mean" is the mean."""
-    figures, current = {}, ""
-    for line in (SET5 / "PSNR_SSIM_Results_BI_model.txt").read_text().splitlines():
-        words = line.replace(";", " ").split()
-        if line.startswith("Method"):
-            current = words[1]
-        elif current == method and "PSNR=" in words:
-            scale = int(words[0].strip("x:"))
-            name = "Mean" if words[1] == "PSNR=" else words[2].split("_")[0]
-            figures[scale, name] = float(words[words.index("PSNR=") + 1])
-    return figures
-
-
-@needs_set5
-@pytest.mark.parametrize("method", ["RCAN", "RCANplus"])
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_psnr_y_gives_the_published_figures(method: str, scale: int) -> None:
-    wanted = published(method)
-    got = {}
-    for name in names(scale):
-        hr, sr = read(SET5 / f"HR/x{scale}" / name), read(SET5 / f"SR_{method}/x{scale}" / name)
-        got[scale, name.removesuffix(".png")] = psnr_y(hr, sr, scale)
-    got[scale, "Mean"] = float(np.mean(list(got.values())))
-    assert got == {key: pytest.approx(value, abs=1e-5) for key, value in wanted.items() if key[0] == scale}
-
-
-@needs_set5
-@pytest.mark.parametrize(("scale", "decibels"), [(2, 33.66), (3, 30.39), (4, 28.42)])
-def test_bicubic_scores_what_papers_give_for_it(scale: int, decibels: float) -> None:
-    """Papers enlarge the luma alone, unrounded: 0.01 to 0.02 dB below what 8-bit RGB gives. a = -0.75 is 0.2 above."""
-    scores = [
-        psnr_y(read(SET5 / f"HR/x{scale}" / n), bicubic(read(SET5 / f"LRBI/x{scale}" / n), scale), scale)
-        for n in names(scale)
-    ]
-    assert np.mean(scores) == pytest.approx(decibels, abs=0.02)
+from rcan_video.metrics import Meter, Pixels, Score, luma_bt601, mean_score, psnr, psnr_rgb, psnr_y, ssim
 
 
 def test_luma_is_that_of_matlab() -> None:
@@ -109,43 +54,74 @@ def test_psnr_rgb_counts_every_channel() -> None:
     assert psnr_rgb(hr, sr, 2) == pytest.approx(10 * math.log10(255**2 / (900 / 3)))
 
 
-def test_bicubic_of_a_single_pixel_is_the_kernel_of_keys() -> None:
-    """Keys' a = -0.5 at the distances 0.25, 0.75, 1.25 and 1.75 is 111, 29, -9 and -3 of 128."""
-    row = np.full((1, 9), 100, np.uint8)
-    row[0, 4] = 228
-    kernel = [0, -3, -9, 29, 111, 111, 29, -9, -3, 0]
-    for picture, line in ((row, np.s_[0]), (row.T, np.s_[:, 0])):
-        assert bicubic(picture, 2)[line][4:14].tolist() == [100 + k for k in kernel]
+def pair(number: int) -> tuple[Pixels, Pixels]:
+    """Two pictures of odd sizes, near and far, dark and bright: for figures that another program computed."""
+    rng = np.random.default_rng(number)
+    picture = texture(number, 64)[: 40 + 3 * number, : 64 - 5 * number]
+    noisy = picture * (1 - 0.2 * number) + rng.normal(3 * number, 2 + 10 * number, picture.shape)
+    return picture, noisy.clip(0, 255).astype(np.uint8)
 
 
-def test_bicubic_rounds_halves_up() -> None:
-    # 29 of 128 of 64 is 14.5.
-    assert bicubic(np.array([[0, 0, 64, 0, 0]], np.uint8), 2)[0, 3] == 15
+REFERENCE = {  # of scikit-image 0.26.0: the mean over the channels, and the first channel alone
+    0: (0.9983476, 0.997969),
+    1: (0.9115459, 0.9039399),
+    2: (0.5297302, 0.4238558),
+    3: (0.3247537, 0.3288428),
+}
 
 
-pictures = arrays(np.uint8, array_shapes(min_dims=3, max_dims=3, max_side=7))
+@pytest.mark.parametrize("number", range(4))
+def test_ssim_is_that_of_scikit_image(number: int) -> None:
+    a, b = pair(number)
+    assert (ssim(a, b), ssim(a[..., 0], b[..., 0])) == pytest.approx(REFERENCE[number], abs=1e-4)
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
-@given(picture=pictures, scale=st.integers(1, 5))
-def test_bicubic_commutes_with_mirroring_and_knows_no_channels(picture: Pixels, scale: int) -> None:
-    large = bicubic(picture, scale)
-    height, width, channels = picture.shape
-    assert large.shape == (height * scale, width * scale, channels)
-    assert np.array_equal(bicubic(picture[::-1, ::-1], scale), large[::-1, ::-1])
-    assert np.array_equal(bicubic(picture[..., 0], scale), large[..., 0])
-    if scale == 1:
-        assert np.array_equal(large, picture)
+@pytest.mark.parametrize("number", range(4))
+def test_ssim_agrees_with_scikit_image_here(number: int) -> None:
+    """Live, on luma, which is not whole numbers; with the settings that its documentation gives for Wang et al."""
+    metrics = pytest.importorskip("skimage.metrics", reason="scikit-image is not installed (extra 'reference')")
+    a, b = map(luma_bt601, pair(number))
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    wanted = metrics.structural_similarity(a, b, data_range=255, **settings)
+    assert ssim(a, b) == pytest.approx(wanted, abs=1e-6)
 
 
-@settings(deadline=None, derandomize=True, max_examples=20)
-@given(value=st.integers(0, 255), scale=st.integers(1, 8))
-def test_bicubic_keeps_a_plain_picture(value: int, scale: int) -> None:
-    assert np.all(bicubic(np.full((3, 5), value, np.uint8), scale) == value)
+def test_ssim_of_flat_pictures_by_hand() -> None:
+    """Without variance the first factor alone is left: (2 x y + C1) / (x² + y² + C1), also at the ends of the range."""
+    for x, y in ((0, 0), (0, 255), (255, 255), (100, 110)):
+        a, b = np.full((11, 12), x, np.uint8), np.full((11, 12), y, np.uint8)
+        c1 = (0.01 * 255) ** 2
+        assert ssim(a, b) == pytest.approx((2 * x * y + c1) / (x * x + y * y + c1), abs=1e-6)
+    assert ssim(a / 255, b / 255, peak=1.0) == pytest.approx(ssim(a, b), abs=1e-5)
 
 
-def test_bicubic_refuses_what_it_cannot_enlarge() -> None:
-    with pytest.raises(ValueError, match="got float64 and 2"):
-        bicubic(np.zeros((2, 2)), 2)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="got uint8 and 0"):
-        bicubic(np.zeros((2, 2), np.uint8), 0)
+@pytest.mark.parametrize("shape", [(10, 30), (30, 10, 3), (30,)])
+def test_ssim_refuses_what_holds_no_window(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="expected two pictures of one size, 11 or more"):
+        ssim(np.zeros(shape), np.zeros(shape))
+    with pytest.raises(ValueError, match="expected two pictures"):
+        ssim(np.zeros((20, 20)), np.zeros((20, 21)))
+
+
+def test_a_meter_scores_frames_as_the_functions_do() -> None:
+    hr, sr = texture(0, 30), texture(1, 30)
+    score = Meter(shave=3)(hr, sr)
+    inner = np.s_[3:-3, 3:-3]
+    assert score.psnr_y == psnr_y(hr, sr, 3) and score.psnr_rgb == psnr_rgb(hr, sr, 3)
+    assert score.ssim_y == ssim(luma_bt601(hr)[inner], luma_bt601(sr)[inner])
+    assert score.ssim_rgb == ssim(hr[inner], sr[inner]) and score.temporal is None
+
+
+def test_temporal_error_is_of_changes_not_of_pictures() -> None:
+    hr = [np.full((20, 20, 3), value, np.uint8) for value in (100, 120, 90)]
+    gray = (65.481 + 128.553 + 24.966) / 255  # luma of one step of gray
+    steady, flickering = Meter(2), Meter(2)
+    assert [steady(frame, frame + 9).temporal for frame in hr] == [None, *[pytest.approx(0.0, abs=1e-9)] * 2]
+    found = [flickering(frame, frame + np.uint8(4 * (k % 2))).temporal for k, frame in enumerate(hr)]
+    assert found == [None, pytest.approx(4 * gray), pytest.approx(4 * gray)]
+
+
+def test_the_mean_of_scores_is_that_of_decibels() -> None:
+    scores = [Score(30.0, 0.5, 20.0, 0.25), Score(40.0, 0.7, 22.0, 0.75, 1.5), Score(50.0, 0.9, 24.0, 0.5, 2.5)]
+    assert mean_score(scores) == Score(40.0, pytest.approx(0.7), 22.0, 0.5, 2.0)
+    assert mean_score(scores[:1]) == scores[0]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from rcan_video.errors import InputError, OutputError
-from rcan_video.metrics import Pixels, bicubic
+from rcan_video.metrics import Pixels
 from rcan_video.report import Crop, before_after, most_detailed, write_png
+from rcan_video.resize import enlarge
 
 
 def noise(height: int, width: int, seed: int = 0) -> Pixels:
@@ -31,14 +32,14 @@ def test_both_crops_are_there_pixel_for_pixel(scale: int, zoom: int) -> None:
     picture = before_after(source, result, crop)
     assert picture.dtype == np.uint8 and picture.ndim == 3
     here = np.s_[1 * scale : (1 + side) * scale, 3 * scale : (3 + side) * scale]
-    for large in (bicubic(source, scale), result):
+    for large in (enlarge(source, scale), result):
         assert holds(picture, large[here].repeat(zoom, 0).repeat(zoom, 1))
 
 
 @pytest.mark.parametrize("crop", [Crop(0, 0, 20, 20), Crop(140, 70, 20, 20), Crop(1, 69, 20, 20), Crop(70, 2, 20, 20)])
 def test_the_bicubic_crop_is_cut_from_the_whole_enlarged_frame(crop: Crop) -> None:
     source = noise(90, 160)
-    whole = bicubic(source, 2)[crop.y * 2 : (crop.y + 20) * 2, crop.x * 2 : (crop.x + 20) * 2]
+    whole = enlarge(source, 2)[crop.y * 2 : (crop.y + 20) * 2, crop.x * 2 : (crop.x + 20) * 2]
     assert holds(before_after(source, noise(180, 320, 1), crop), whole.repeat(12, 0).repeat(12, 1))
 
 

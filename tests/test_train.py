@@ -21,19 +21,20 @@ import torch
 from train_helpers import Watched, small_options, texture, write_textures
 
 from rcan_video import errors
-from rcan_video.metrics import bicubic, psnr_y
+from rcan_video.metrics import psnr_y
 from rcan_video.network import checkpoint
 from rcan_video.network.catalog import load_model
 from rcan_video.network.fold import FoldedRCAN
+from rcan_video.network.picture import PictureNet
 from rcan_video.network.rcan import RCAN, RCANConfig
+from rcan_video.resize import enlarge, reduce
 from rcan_video.train import journal, loop
-from rcan_video.train.degrade import reduce
 from rcan_video.train.loop import learning_rate, train
 from rcan_video.train.reparam import collapsed, factorise
 from rcan_video.train.state import COLUMNS, Log, StateFolder, read_log
-from rcan_video.train.validate import enlarged
 
 ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
 SECONDS = 120.0  # for a process to do what takes it five
 
 
@@ -205,7 +206,7 @@ def test_two_processes_train_as_one_does(pictures: Path, tmp_path: Path) -> None
 def test_training_lowers_the_loss_and_beats_bicubic(pictures: Path) -> None:
     watched = trained(pictures, iterations=150, learning_rate=3e-3, validate_every=50, valid=str(pictures))
     assert sum(watched.losses[-20:]) < 0.9 * sum(watched.losses[:20])
-    plain = [psnr_y(p, bicubic(reduce(p, 2), 2), 2) for p in map(texture, range(3))]
+    plain = [psnr_y(p, enlarge(reduce(p, 2), 2), 2) for p in map(texture, range(3))]
     assert min(watched.scores[0]["psnr_y"], watched.scores[150]["psnr_y"]) > sum(plain) / 3 + 0.2
 
 
@@ -222,16 +223,17 @@ def test_the_result_is_a_plain_rcan(pictures: Path, scale: int, unshuffle: bool,
     folded = FoldedRCAN(net)
     assert folded.tail.conv.kernel_size == ((3, 3) if tail == "short" else (5, 5))  # type: ignore[union-attr]
     picture = reduce(texture(0), scale)
-    assert psnr_y(enlarged(net, picture), enlarged_folded(folded, picture), scale) > 60
+    assert psnr_y(PictureNet(net, CPU)(picture), unfolded(net, picture), scale) > 60
     with safetensors.safe_open(path, "pt") as file:
         story = json.loads(file.metadata()["training"])
     assert story["iterations"] == 10 and story["validation"] == {"psnr_y": round(watched.scores[10]["psnr_y"], 4)}
 
 
-def enlarged_folded(folded: FoldedRCAN, picture: Any) -> Any:
-    x = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255
+def unfolded(net: RCAN, picture: Any) -> Any:
+    x = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] * (net.config.rgb_range / 255)
     with torch.inference_mode():
-        return (folded(x)[0] * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+        y = net(x)[0] * (255 / net.config.rgb_range)
+    return y.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -262,7 +264,7 @@ def test_fine_tuning_keeps_mean_range_and_function(pictures: Path) -> None:
     checkpoint.save(official, pictures.parent / "official.safetensors")
     changes = {"init": str(pictures.parent / "official.safetensors"), "groups": None, "blocks": None, "features": None}
     watched = trained(pictures, **changes, factors=False, learning_rate=1e-5, iterations=2, valid=str(pictures))
-    score = [psnr_y(picture, enlarged(official, reduce(picture, 2)), 2) for picture in map(texture, range(3))]
+    score = [psnr_y(picture, unfolded(official, reduce(picture, 2)), 2) for picture in map(texture, range(3))]
     assert watched.scores[0]["psnr_y"] == pytest.approx(sum(score) / 3, abs=1e-3)
     tuned = checkpoint.load(pictures.parent / "out.safetensors")
     assert tuned.config == official.config
@@ -275,7 +277,7 @@ def test_fine_tuning_keeps_mean_range_and_function(pictures: Path) -> None:
 def test_a_body_of_x2_starts_x3_above_bicubic(pictures: Path) -> None:
     structure = {"init": "fast", "groups": None, "blocks": None, "features": None}
     watched = trained(pictures, **structure, scale=3, iterations=1, valid=str(pictures))
-    plain = [psnr_y(p, bicubic(reduce(p, 3), 3), 3) for p in map(texture, range(3))]
+    plain = [psnr_y(p, enlarge(reduce(p, 3), 3), 3) for p in map(texture, range(3))]
     assert watched.scores[0]["psnr_y"] > sum(plain) / 3 + 0.3
 
 

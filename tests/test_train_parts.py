@@ -8,57 +8,21 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from clips import make_clip, needs_encoder, shared
+from clips import make_clip, needs_encoder
 from torch import nn
 from train_helpers import small_options, texture, write_textures
 
-from rcan_video import errors
+from rcan_video import errors, pictures
 from rcan_video.metrics import Pixels, psnr
 from rcan_video.network.fold import FoldedTail
 from rcan_video.network.rcan import RCAN, RCANConfig
+from rcan_video.resize import reduce
 from rcan_video.train import store, video
 from rcan_video.train.data import Pair, Patches, Pool, detail, turned
-from rcan_video.train.degrade import KERNELS, reduce
 from rcan_video.train.prepare import prepare
 from rcan_video.train.reparam import collapsed, factorise
 from rcan_video.train.start import starting_point, structure
 from rcan_video.train.tails import official, short_form, shortened, standard_form
-
-# --- degrade ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_reduction_is_the_published_one_bit_for_bit(scale: int) -> None:
-    """Set5: the high- and low-resolution pictures that every paper measures with."""
-    small = sorted(shared(f"sr/Set5/LRBI/x{scale}").glob("*.png"))
-    assert len(small) == 5
-    for path in small:
-        hr = store.read_picture(shared(f"sr/Set5/HR/x{scale}/{path.name}"))
-        assert np.array_equal(reduce(hr, scale), store.read_picture(path)), path.name
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
-def test_reduction_keeps_what_is_flat_and_where_things_are(kernel: str, scale: int) -> None:
-    flat = np.full((5 * scale + scale - 1, 4 * scale, 3), 77, np.uint8)
-    assert np.array_equal(reduce(flat, scale, kernel), np.full((5, 4, 3), 77))
-    ramp = np.broadcast_to(np.arange(8 * scale, dtype=np.uint8)[:, None, None], (8 * scale, scale, 3))
-    inner = slice(3, 5)  # far from the edges
-    centres = scale * np.arange(8) + (scale - 1) / 2
-    assert np.abs(reduce(np.ascontiguousarray(ramp), scale, kernel)[inner, 0, 0] - centres[inner]).max() <= 0.5
-
-
-def test_area_is_the_mean_of_the_pixels() -> None:
-    picture = texture(0, 12)
-    columns = np.floor(picture.reshape(4, 3, 12, 3).mean(1) + 0.5)
-    assert np.array_equal(reduce(picture, 3, "area"), np.floor(columns.reshape(4, 4, 3, 3).mean(2) + 0.5))
-
-
-@pytest.mark.parametrize("picture", [np.zeros((1, 9, 3), np.uint8), np.zeros((9, 9, 3)), np.zeros((9, 9), np.uint8)])
-def test_what_cannot_be_reduced(picture: Pixels) -> None:
-    with pytest.raises(ValueError, match="cannot reduce"):
-        reduce(picture, 2)
-
 
 # --- video ------------------------------------------------------------------------------------------------------------
 
@@ -77,7 +41,9 @@ def test_compression_costs_more_at_a_higher_crf_and_keeps_the_order(codec: str) 
     needs_encoder(codec)
     gray = [texture(seed, 128)[:, :, :1].repeat(3, axis=2) for seed in range(5)]  # 4:2:0 costs colour more than any CRF
     frames = np.stack([reduce(picture, 2) for picture in gray])
-    fine, coarse = (video.compressed(frames, codec, {"crf": crf, "preset": "veryfast"}, 1) for crf in ("4", "38"))
+    fine, coarse = (
+        np.stack(list(pictures.compressed(frames, codec, {"crf": crf, "preset": "veryfast"}, 1))) for crf in ("4", "38")
+    )
     assert fine.shape == coarse.shape == frames.shape and fine.dtype == np.uint8
     for k, frame in enumerate(frames):
         assert psnr(frame, fine[k]) > psnr(frame, coarse[k]) + 3
@@ -89,7 +55,7 @@ def test_colours_survive_the_way_through_an_encoder() -> None:
     flat = np.empty((3, 32, 32, 3), np.uint8)
     flat[:] = (200, 60, 30)
     for matrix in (1, 6):
-        back = video.compressed(flat, "libx264", {"crf": "1"}, matrix)
+        back = np.stack(list(pictures.compressed(flat, "libx264", {"crf": "1"}, matrix)))
         assert np.abs(back.astype(int) - flat).max() <= 2
 
 
@@ -166,7 +132,7 @@ def test_files_are_decoded_once_and_known_by_their_content(tmp_path: Path, monke
     (folder / "again.png").write_bytes((folder / "0.png").read_bytes())
     (folder / "notes.txt").write_text("no picture")
     cache = tmp_path / "cache"
-    paths = store.find([str(folder)])
+    paths = pictures.find([str(folder)])
     assert [path.name for path in paths] == ["0.png", "1.png", "again.png"]
     first = list(store.load(paths, cache, lambda _: None))
     assert [np.array_equal(f.frames[0], texture(k)) for k, f in enumerate(first)] == [True, True]
@@ -180,7 +146,7 @@ def test_files_are_decoded_once_and_known_by_their_content(tmp_path: Path, monke
 
 def test_a_clip_gives_runs_of_frames(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=23, size=(64, 48))
-    (found,) = store.load(store.find([str(clip)]), tmp_path / "cache", lambda _: None)
+    (found,) = store.load(pictures.find([str(clip)]), tmp_path / "cache", lambda _: None)
     assert found.frames.shape == (20, 48, 64, 3) and found.moving
     steps = np.abs(np.diff(found.frames.astype(int), axis=0)).mean(axis=(1, 2, 3))
     assert (steps > 0).all()
@@ -203,7 +169,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, words: str) -> 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(errors.InputError, match="holds no picture and no video"):
-        store.find([str(tmp_path)])
+        pictures.find([str(tmp_path)])
 
 
 # --- data -------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rcan_video.metrics import cubic
+from rcan_video.resize import cubic
 
 _REACH = 2  # samples to either side that a point between two samples is made of, its own sample included
 

@@ -33,7 +33,7 @@ _STRIP = 2**26
 class FoldedRCAN(nn.Module):
     """(N,colors,H,W) float32 in 0..1 -> (N,colors,H*scale,W*scale) float32 in the same domain, not clipped.
 
-    Equal to ``net`` (scaled to its range and back) up to float32 rounding. Built from a float32 network on the CPU,
+    Equal to ``net`` (scaled to its range and back) up to float32 rounding. Built from a float32 network, on the CPU,
     which is left as it is; move the result with ``.to(device, memory_format=torch.channels_last)``. ``body_dtype``
     is the precision of the residual groups; head, long skip, tail and mean are float32 always.
     """
@@ -42,7 +42,7 @@ class FoldedRCAN(nn.Module):
         super().__init__()
         self.config = net.config
         self.body_dtype = body_dtype
-        net = copy.deepcopy(net).double()
+        net = copy.deepcopy(net).cpu().double()
         shrink = _shrink(net.config)
         self.sub_mean, self.head = _unit_input(net, shrink)
         self.body = _shrink_body(net, shrink)

@@ -10,8 +10,9 @@ from pathlib import Path
 from rcan_video.errors import InputError, UsageError
 from rcan_video.metrics import Pixels
 from rcan_video.options import TrainOptions
+from rcan_video.pictures import find
 from rcan_video.train.data import Pair, Patches, Pool
-from rcan_video.train.store import Footage, default_cache, find, load
+from rcan_video.train.store import Footage, default_cache, load
 from rcan_video.train.validate import Validation
 from rcan_video.train.video import SIDE, compressed_examples, compressed_pairs
 

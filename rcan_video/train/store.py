@@ -21,15 +21,11 @@ import numpy as np
 from rcan_video.cache import folder as cache_folder
 from rcan_video.errors import InputError, OutputError, UsageError
 from rcan_video.metrics import Pixels
-from rcan_video.train.degrade import reduce
+from rcan_video.pictures import is_picture, read_picture, to_pixels
+from rcan_video.resize import reduce
 
 if TYPE_CHECKING:
     from rcan_video.media.decode import Source
-
-PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-VIDEOS = frozenset(
-    {".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".y4m"}
-)
 
 RUN = 10
 """Frames in a row that are kept of a video: as many as one compressed sequence takes."""
@@ -68,25 +64,6 @@ def default_cache() -> Path:
     return folder / "train"
 
 
-def find(places: Sequence[str]) -> list[Path]:
-    """The pictures and videos among ``places``, each a file or a folder that is searched to its depth; sorted.
-
-    Raises InputError for a place that does not exist and where nothing is found.
-    """
-    found: set[Path] = set()
-    for place in map(Path, places):
-        if place.is_dir():
-            inside = (path for path in place.rglob("*") if path.suffix.lower() in PICTURES | VIDEOS)
-            found.update(path for path in inside if path.is_file())
-        elif place.is_file():
-            found.add(place)
-        else:
-            raise InputError(f"{place}: there is no such file or folder; give pictures, videos or folders of them")
-    if not found:
-        raise InputError(f"{', '.join(places)}: holds no picture and no video; give others")
-    return sorted(found)
-
-
 def load(paths: Sequence[Path], cache: Path, say: Said) -> Iterator[Footage]:
     """Every file, decoded or from the cache; what is there twice comes once.
 
@@ -107,22 +84,8 @@ def load(paths: Sequence[Path], cache: Path, say: Said) -> Iterator[Footage]:
         yield Footage(path, key, mapped(stored), folder)
 
 
-def read_picture(path: Path) -> Pixels:
-    """A picture as (H, W, 3) uint8 RGB. Raises InputError."""
-    import cv2
-
-    try:
-        content = np.frombuffer(path.read_bytes(), np.uint8)  # OpenCV's own reading fails on names outside ASCII
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    picture = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB) if content.size else None
-    if picture is None:
-        raise InputError(f"{path}: is no picture that OpenCV can read; remove it or convert it to PNG")
-    return np.asarray(picture, np.uint8)
-
-
 def _decode(path: Path, part: Path) -> None:
-    if path.suffix.lower() in PICTURES:
+    if is_picture(path):
         np.save(part, read_picture(path)[None])
         return
     from rcan_video.media.decode import Source
@@ -154,14 +117,6 @@ def _decode_runs(source: Source, part: Path) -> None:
         np.save(part, np.memmap(raw, np.uint8, "r", shape=shape))
     finally:
         raw.unlink(missing_ok=True)
-
-
-def to_pixels(rgb: object) -> Pixels:
-    """(N, 3, H, W) float in 0..1 as (N, H, W, 3) uint8, clipped and rounded."""
-    import torch
-
-    assert isinstance(rgb, torch.Tensor)
-    return rgb.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _digest(path: Path) -> str:

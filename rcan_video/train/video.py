@@ -17,16 +17,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
-from rcan_video.color import PlanesToRgb, RgbToPlanes
 from rcan_video.errors import InputError
-from rcan_video.frames import ColorSpec, PlaneLayout
-from rcan_video.media.roundtrip import roundtrip
 from rcan_video.metrics import Pixels
+from rcan_video.pictures import compressed
+from rcan_video.resize import reduce
 from rcan_video.train.data import Pair
-from rcan_video.train.degrade import reduce
-from rcan_video.train.store import RUN, Footage, keep, mapped, to_pixels
+from rcan_video.train.store import RUN, Footage, keep, mapped
 
 SIDE = {1: 256, 2: 192, 3: 144, 4: 128, 8: 96}
 """Size of the small pictures by scale, in pixels: multiples of 16, as encoders like them."""
@@ -46,7 +43,6 @@ _NOISE, _NOISE_SIGMA = 0.3, 3.0  # grey levels
 _HEVC, _HEVC_CRF = 0.35, 3  # share, and how much higher its CRF is for about the same quality
 _CRF = (16.0, 30.0)
 _PRESETS = ("veryfast", "fast", "medium")
-_LAYOUT = PlaneLayout("yuv", 8, 1, 1)
 _MATRICES = (1, 6)  # BT.709 and BT.601, as H.273 counts
 
 
@@ -99,20 +95,10 @@ def sequence(footage: Sequence[Footage], scale: int, rng: np.random.Generator) -
     hevc = bool(rng.random() < _HEVC)
     crf = rng.uniform(*_CRF) + _HEVC_CRF * hevc
     options = {"crf": f"{crf:.2f}", "preset": str(rng.choice(_PRESETS))}
-    decoded = compressed(small, "libx265" if hevc else "libx264", options, int(rng.choice(_MATRICES)))
+    codec = "libx265" if hevc else "libx264"
+    decoded = np.stack(list(compressed(small, codec, options, int(rng.choice(_MATRICES)))))
     kept = np.sort(rng.choice(RUN, _KEPT, replace=False))
     return decoded[kept], large[kept]
-
-
-def compressed(frames: Pixels, codec: str, options: dict[str, str], matrix: int) -> Pixels:
-    """(T, H, W, 3) RGB through 8-bit 4:2:0 of limited range and an encoder, and back."""
-    height, width = frames.shape[1:3]
-    color = ColorSpec(matrix, full_range=False, siting="left")
-    rgb = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
-    planes = RgbToPlanes(_LAYOUT, color, width, height)(rgb)
-    decoded = roundtrip(list(zip(*planes, strict=True)), _LAYOUT, codec, options)
-    back = (torch.from_numpy(np.stack(plane)) for plane in zip(*decoded, strict=True))
-    return to_pixels(PlanesToRgb(_LAYOUT, color, width, height)(*back))
 
 
 def moving(footage: Footage, side: int, rng: np.random.Generator) -> Pixels:

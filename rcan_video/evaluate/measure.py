@@ -1,0 +1,150 @@
+"""The run: every frame of every item through every method, and the scores of what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice, zip_longest
+from pathlib import Path
+
+import torch
+
+from rcan_video.engine.memory import is_oom
+from rcan_video.errors import InputError, OutOfMemory, UsageError
+from rcan_video.evaluate import tables
+from rcan_video.evaluate.items import Item, collect
+from rcan_video.evaluate.methods import Method, open_methods, short_names
+from rcan_video.evaluate.results import Evaluation, Series
+from rcan_video.media.files import PartFile, check_output, output_errors
+from rcan_video.metrics import SSIM_WINDOW, Meter, Pixels, Score
+from rcan_video.options import EvalOptions
+from rcan_video.pictures import compressed, read_frames
+from rcan_video.report import SHEET_CROP, most_detailed, sheet, write_png
+from rcan_video.resize import reduce
+
+_BT709 = 1
+_ENCODER, _PRESET = "libx264", "medium"
+_SHEET_ROWS = 24
+
+_Panels = list[tuple[str, Pixels]]
+
+
+def evaluate(options: EvalOptions, say: Callable[[str], None]) -> Evaluation:
+    """Measure as ``options`` say, and write the files that they name; ``say`` hears what is being done.
+
+    Raises RcanVideoError: usage, input, output, weights, device, memory.
+    """
+    if options.crf and (options.lr is not None or options.results):
+        raise UsageError("--video-crf makes the small pictures itself: leave out --lr and --sr")
+    for target in filter(None, (options.csv, options.json, options.sheet)):
+        check_output(options.hr[0], target, overwrite=options.overwrite)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    scale, methods = open_methods(options)
+    names = [*(method.name for method in methods), *short_names(options.results)]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UsageError(f"two columns would be called {', '.join(sorted(twice))}: give each once, or rename it")
+    items = collect(options.hr, options.lr, options.results, scale)
+    conditions: dict[str, float | None] = {f"CRF {crf:g}": crf for crf in options.crf} or {"": None}
+
+    series: list[Series] = []
+    rows: list[tuple[str, _Panels]] = []
+    for number, item in enumerate(items, 1):
+        for condition, crf in conditions.items():
+            title = f"{item.name} {condition}".rstrip()
+            say(f"measuring {number}/{len(items)}: {title}")
+            scores, panels = _measure(item, crf, scale, methods, names, options.frames)
+            series += [Series(item.name, condition, name, tuple(found)) for name, found in scores.items()]
+            rows.append((title, panels))
+    found = Evaluation(scale, tuple(names), tuple(conditions), tuple(item.name for item in items), tuple(series))
+    _write(options, found, rows)
+    return found
+
+
+def _measure(
+    item: Item, crf: float | None, scale: int, methods: list[Method], names: list[str], frames: int | None
+) -> tuple[dict[str, list[Score]], _Panels]:
+    """Scores by name (``methods``, then what the item has), and a crop of the last frame from the original and each."""
+    meters = {name: Meter(shave=scale) for name in names}
+    scores: dict[str, list[Score]] = {name: [] for name in names}
+    hr, outputs = None, list[Pixels]()
+    for hr, lr, *given in _together(item, crf, scale, frames):
+        outputs = [*(_enlarged(method, lr, item) for method in methods), *given]
+        for name, sr in zip(names, outputs, strict=True):
+            _same_size(hr, sr, item, name)
+            scores[name].append(meters[name](hr, sr))
+    if hr is None:
+        raise InputError(f"{item.hr}: not one frame of it can be decoded; give another")
+    height, width = (min(size, SHEET_CROP) for size in hr.shape[:2])
+    crop = most_detailed(hr, width, height)
+    here = slice(crop.y, crop.y + height), slice(crop.x, crop.x + width)
+    labels = [f"{name} {scores[name][-1].psnr_y:.2f} dB" for name in names]
+    return scores, [("original", hr[here]), *((label, sr[here]) for label, sr in zip(labels, outputs, strict=True))]
+
+
+def _together(item: Item, crf: float | None, scale: int, frames: int | None) -> Iterator[tuple[Pixels, ...]]:
+    """Each frame's original, small form and given enlargements."""
+    # An encoder of 4:2:0 takes even sizes.
+    step = scale if crf is None else 2 * scale
+
+    def read(path: Path) -> Iterator[Pixels]:
+        return islice(read_frames(path), frames)
+
+    def originals() -> Iterator[Pixels]:
+        return (_cut(frame, step, scale, item.hr) for frame in read(item.hr))
+
+    small: Iterable[Pixels]
+    small = read(item.lr) if item.lr is not None else (reduce(frame, scale) for frame in originals())
+    if crf is not None:
+        small = compressed(small, _ENCODER, {"crf": f"{crf:g}", "preset": _PRESET}, _BT709)
+    results = (map(_of_step(step), read(path)) for path in item.results)
+    for group in zip_longest(originals(), small, *results):
+        if any(frame is None for frame in group):
+            raise InputError(f"{item.hr}: what belongs to it has another number of frames; give its own, or --frames")
+        yield group
+
+
+def _cut(frame: Pixels, step: int, scale: int, path: Path) -> Pixels:
+    cut = _of_step(step)(frame)
+    if min(cut.shape[:2]) - 2 * scale < SSIM_WINDOW:
+        raise InputError(
+            f"{path}: {frame.shape[1]}x{frame.shape[0]} is too small to be measured at x{scale}; leave it out"
+        )
+    return cut
+
+
+def _of_step(step: int) -> Callable[[Pixels], Pixels]:
+    """Leaves out the rows and columns beyond the last multiple of ``step``, as MATLAB code of the field does."""
+    return lambda frame: frame[: frame.shape[0] // step * step, : frame.shape[1] // step * step]
+
+
+def _enlarged(method: Method, lr: Pixels, item: Item) -> Pixels:
+    try:
+        return method.enlarge(lr)
+    except (RuntimeError, MemoryError) as error:
+        if not is_oom(error):
+            raise
+        height, width = lr.shape[:2]
+        raise OutOfMemory(
+            f"memory ran out in {method.name} for {item.name}, {width}x{height}: give smaller ones, or --device cpu"
+        ) from error
+
+
+def _same_size(hr: Pixels, sr: Pixels, item: Item, name: str) -> None:
+    if hr.shape != sr.shape:
+        (height, width), (has, wide) = hr.shape[:2], sr.shape[:2]
+        raise InputError(
+            f"{item.name}: {name} is {wide}x{has}, not {width}x{height}; give files of one source, or another --scale"
+        )
+
+
+def _write(options: EvalOptions, found: Evaluation, rows: list[tuple[str, _Panels]]) -> None:
+    for target, text in ((options.csv, tables.csv_text), (options.json, tables.json_text)):
+        if target is not None:
+            with PartFile(target, overwrite=options.overwrite) as part:
+                with output_errors(target):
+                    part.path.write_text(text(found), encoding="utf-8", newline="")
+                part.commit()
+    if options.sheet is not None:
+        with PartFile(options.sheet, overwrite=options.overwrite) as part:
+            write_png(part.path, sheet(rows[:_SHEET_ROWS]))
+            part.commit()
