@@ -3,6 +3,7 @@
     RcanVideoError 1
     ├── UsageError          2   options that contradict each other (click raises its own for the rest)
     ├── InputError          3   the input cannot be opened, is not video, or is damaged beyond use
+    │   └── InputHangs      3   the input gives nothing any more: its reader is stuck in the system
     ├── OutputError         4   the output cannot be written, or its container refuses a stream
     │   └── PipeClosed      4   whoever read our standard output has gone: said by the exit code alone
     ├── WeightsError        5   a checkpoint that is none, is unknown, or does not fit the request
@@ -31,6 +32,11 @@ class UsageError(RcanVideoError):
 
 class InputError(RcanVideoError):
     exit_code = 3
+
+
+class InputHangs(InputError):
+    """The input gives nothing any more. Whoever reads it is stuck and cannot be waited for, nor may what it uses be
+    closed."""
 
 
 class OutputError(RcanVideoError):

@@ -17,7 +17,8 @@ def in_one_go(job: Job, writer: Writer, part: PartFile | None) -> Report:
     try:
         job.announce(writer, engine.describe(), job.info.frames)
         frames = job.pace(job.source.frames())
-        counts = run(frames, engine, job.in_time(writer.write), stop=job.stop, on_written=job.progress.update)
+        write = job.in_time(writer.write)
+        counts = run(frames, engine, write, stop=job.stop, on_written=job.progress.update, watch=job.watch)
         writer.finish()
         ending = job.ending()
         if not ending.frames_out == counts.decoded == counts.written == writer.frames:

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from rcan_video.errors import InputHangs
 from rcan_video.frames import Frame, FrameBatch
 from rcan_video.repeats import Picture, Repeats
 
@@ -45,12 +46,16 @@ class _Stopped(Exception):
 class BoundedQueue(Generic[T]):
     """First in, first out, between one producer and one consumer, bounded by bytes.
 
-    Once ``stop`` is set neither side gets any further: what is queued is dropped, not worked off.
+    Once ``stop`` is set neither side gets any further: what is queued is dropped, not worked off. ``on_wait`` is
+    called now and then while one of them waits.
     """
 
-    def __init__(self, stop: threading.Event, limit: int = QUEUE_BYTES) -> None:
+    def __init__(
+        self, stop: threading.Event, limit: int = QUEUE_BYTES, on_wait: Callable[[], None] = lambda: None
+    ) -> None:
         self._stop = stop
         self._limit = limit
+        self._on_wait = on_wait
         self._items: deque[tuple[T, int]] = deque()
         self._bytes = 0
         self._closed = False
@@ -88,6 +93,7 @@ class BoundedQueue(Generic[T]):
     def _wait(self) -> None:
         self._changed.wait(_POLL_SECONDS)
         self._check()
+        self._on_wait()
 
     def _check(self) -> None:
         if self._stop.is_set():
@@ -122,15 +128,20 @@ def run(
     *,
     stop: threading.Event,
     on_written: Callable[[int], None] = lambda _: None,
+    watch: Callable[[float], None] = lambda _: None,
 ) -> Counts:
     """Send all ``frames`` through ``engine`` to ``write``, in order; ``on_written`` hears the number written so far.
 
     ``frames`` is used up in the decode thread, ``write`` and ``on_written`` run in the encode thread.
+    ``watch`` is called in the caller's thread while that waits for a frame, with the time (``time.monotonic``) since
+    which the decode thread has waited for it; where it raises InputHangs, that thread is left behind.
+
     ``stop`` is set on the first error, for whatever else waits in these threads; nobody else may set it.
     Raises whatever any stage raises first, and only when both threads have ended, so that the caller may close what
     they used. After an error no further frame is written.
     """
-    batches: BoundedQueue[_Span] = BoundedQueue(stop)
+    asking = _Asking(frames)
+    batches: BoundedQueue[_Span] = BoundedQueue(stop, on_wait=lambda: asking.tell(watch))
     tickets: BoundedQueue[tuple[_Span, Ticket | None]] = BoundedQueue(stop)
     counts = Counts()
     errors: list[BaseException] = []
@@ -142,7 +153,7 @@ def run(
         stop.set()
 
     def decode() -> None:
-        for span in _spans(frames, engine.batch, counts):
+        for span in _spans(asking, engine.batch, counts):
             counts.decoded += len(span.shown)
             batches.put(span, span.nbytes)
         batches.close()
@@ -182,11 +193,34 @@ def run(
     except BaseException as error:
         fail(error)
     finally:
-        for thread in threads:
+        for thread in threads[1:] if errors and isinstance(errors[0], InputHangs) else threads:
             thread.wait()
     if errors:
         raise errors[0]
     return counts
+
+
+class _Asking:
+    """``frames``, and since when somebody waits for the next of them."""
+
+    def __init__(self, frames: Iterable[Frame]) -> None:
+        self._frames = iter(frames)
+        self._since: float | None = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        self._since = time.monotonic()
+        try:
+            return next(self._frames)
+        finally:
+            self._since = None
+
+    def tell(self, watch: Callable[[float], None]) -> None:
+        since = self._since
+        if since is not None:
+            watch(since)
 
 
 class _Worker(threading.Thread):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rcan_video import briefing
 from rcan_video.engine.choice import Choice, open_engine
 from rcan_video.engine.task import Task
-from rcan_video.errors import Interrupted, OutputError, VerificationError
+from rcan_video.errors import InputHangs, Interrupted, OutputError, VerificationError
 from rcan_video.frames import Frame
 from rcan_video.media.decode import Source
 from rcan_video.media.encode import Writer
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from rcan_video.engine.base import Engine
     from rcan_video.frames import VideoInfo
     from rcan_video.media.codecs import VideoTarget
+
+# Seconds without a packet after which a file's reader is taken for stuck: sleeping disks need some ten.
+_PATIENCE = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,16 @@ class Job:
             write(frame)
 
         return write if limit is None else timed
+
+    def watch(self, since: float) -> None:
+        """Raises InputHangs where a file has given no packet for minutes, and somebody waits ``since``
+        (``time.monotonic``) for a frame. A pipe may take its time."""
+        silent = time.monotonic() - max(since, self.source.alive)
+        if silent > _PATIENCE and self.options.input != PIPE:
+            raise InputHangs(
+                f"{self.options.input} has given nothing for {silent:.0f} s: its disk does not answer, or its decoder "
+                "hangs; see whether the file can be copied, and run the command again"
+            )
 
     def ending(self) -> Ending:
         """What the input and the pace say now that all frames were read."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from rcan_video.errors import InputError
+from rcan_video.errors import InputError, InputHangs
 from rcan_video.frames import PlaneLayout
 from rcan_video.media.decode import Source, probe
 from rcan_video.media.timeline import Timeline
@@ -420,3 +420,12 @@ def test_a_pipe_that_never_speaks_ends_when_it_is_told_to(monkeypatch: pytest.Mo
     timer.join()
     os.close(read)
     os.close(write)
+
+
+def test_a_source_that_hangs_is_not_closed(tmp_path: Path) -> None:
+    """Its reader is inside FFmpeg for ever; closing would free what that uses."""
+    clip = make_clip(tmp_path / "in.mp4", frames=3)
+    with pytest.raises(InputHangs), Source(str(clip)) as source:
+        raise InputHangs("stuck")
+    assert len(list(source.frames())) == 3
+    source.close()

@@ -263,3 +263,8 @@ def test_stop_ends_a_write_that_waits(pipe: tuple[int, int]) -> None:
     assert 0.1 < time.monotonic() - begun < 2
     timer.join()
     close(*pipe)
+
+
+def test_an_address_is_no_file() -> None:
+    with pytest.raises(InputError, match=r"cannot be opened: only local files are; pipe it in, curl -L"):
+        open_input("https://example.com/video.mp4")

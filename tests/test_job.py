@@ -1,6 +1,8 @@
+import itertools
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,8 +24,17 @@ from rcan_video import (
     upscale,
 )
 from rcan_video.engine.base import Engine, Ticket
-from rcan_video.errors import DeviceError, InputError, OutputError, UsageError, VerificationError, WeightsError
-from rcan_video.frames import ColorTags, FrameBatch
+from rcan_video.errors import (
+    DeviceError,
+    InputError,
+    InputHangs,
+    OutputError,
+    UsageError,
+    VerificationError,
+    WeightsError,
+)
+from rcan_video.frames import ColorTags, Frame, FrameBatch
+from rcan_video.media.decode import Source
 from rcan_video.media.segment import SegmentWriter
 from rcan_video.progress import Silent, StreamRow
 
@@ -289,6 +300,24 @@ def test_overwriting_replaces_the_old_file_by_the_whole_new_one(
     assert checked == [b"old"]
     assert len(read_video(output)) == FRAMES
     assert left_in(tmp_path) == ["out.mp4"]
+
+
+def test_a_file_that_gives_nothing_any_more(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:
+    release = threading.Event()
+    real = Source.frames
+
+    def stuck(self: Source) -> Iterator[Frame]:
+        yield from itertools.islice(real(self), 3)
+        release.wait()
+
+    monkeypatch.setattr(Source, "frames", stuck)
+    monkeypatch.setattr(prepare, "_PATIENCE", 0.3)
+    try:
+        with pytest.raises(InputHangs, match=r"in\.mp4 has given nothing for"):
+            upscale(options(clip, tmp_path / "out.mp4"))
+    finally:
+        release.set()
+    assert left_in(tmp_path) == []
 
 
 def test_a_lost_frame_is_noticed(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:

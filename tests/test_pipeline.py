@@ -11,7 +11,7 @@ import torch
 
 from rcan_video import repeats
 from rcan_video.engine.base import Ticket
-from rcan_video.errors import InputError
+from rcan_video.errors import InputError, InputHangs
 from rcan_video.frames import Frame, FrameBatch
 from rcan_video.pipeline import QUEUE_BYTES, QUEUE_ITEMS, BoundedQueue, run
 
@@ -285,6 +285,29 @@ def test_ctrl_c_inside_the_network() -> None:
     with pytest.raises(KeyboardInterrupt):
         run(video(100), FakeEngine(on_submit=submit), lambda f: written.append(f.index), stop=threading.Event())
     assert written == list(range(len(written))) and len(written) <= 3
+
+
+def test_a_reader_that_is_stuck_is_left_behind() -> None:
+    """``watch`` hears since when the caller waits; its InputHangs ends the run although the reader never comes back."""
+    release, heard = threading.Event(), []
+
+    def frames() -> Iterator[Frame]:
+        yield frame(0)
+        release.wait()
+
+    def watch(since: float) -> None:
+        heard.append(since)
+        if len(heard) == 3:
+            raise InputHangs("stuck")
+
+    before = time.monotonic()
+    try:
+        with pytest.raises(InputHangs, match="stuck"):
+            run(frames(), FakeEngine(), lambda _: None, stop=threading.Event(), watch=watch)
+    finally:
+        release.set()
+    assert len(set(heard)) == 1
+    assert before <= heard[0] <= time.monotonic()
 
 
 def test_frames_of_two_sizes_in_one_batch_are_an_error_of_the_input() -> None:

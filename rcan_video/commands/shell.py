@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -42,7 +43,8 @@ def _run(command: click.Command, name: str, *, debug: bool) -> int:
         _say(name, f"{error.format_message().rstrip('.')} (see {name} --help)")
         return error.exit_code
     except (KeyboardInterrupt, Interrupted) as error:
-        _say(name, str(error) or "interrupted before anything was kept: run the same command to begin again")
+        again = shlex.join([name, *sys.argv[1:]])
+        _say(name, f"{error}; to go on: {again}" if str(error) else f"interrupted, nothing is kept; again: {again}")
         return Interrupted.exit_code
     except PipeClosed as error:
         return error.exit_code

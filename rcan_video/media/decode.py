@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ from av.codec.context import Flags
 from av.stream import Discard
 from av.video.reformatter import VideoReformatter
 
-from rcan_video.errors import InputError
+from rcan_video.errors import InputError, InputHangs
 from rcan_video.frames import Frame, Mark, Plane, VideoInfo, digest
 from rcan_video.media.alpha import AlphaDecoder, alpha_decoder
 from rcan_video.media.damage import Damage
@@ -88,6 +89,8 @@ class Source:
         self._others: deque[Packet[Stream]] = deque()  # met before anybody listened
         self.on_packet: Callable[[Packet[Stream]], None] = self._others.append
         self.decoded = 0
+        self.alive = time.monotonic()
+        """When the last packet came."""
         self._from: Fraction | None = None
         self._open()
         try:
@@ -99,8 +102,9 @@ class Source:
     def __enter__(self) -> Source:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or not issubclass(kind, InputHangs):
+            self.close()
 
     def close(self) -> None:
         self.container.close()
@@ -339,6 +343,7 @@ class Source:
         try:
             every = demux(self.container, [] if self._path == PIPE else [self._stream])
             for packet in every if packets is None else packets:
+                self.alive = time.monotonic()
                 if packet.stream is self._stream:
                     yield cast("Packet[VideoStream]", packet)
                 elif packet.size and not self._passing(packet):

@@ -79,6 +79,8 @@ def _check_regular(path: str) -> None:
 
 def _why_not_open(path: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
+        if "://" in path:
+            return "only local files are; pipe it in, curl -L ADDRESS | rcan-video - OUTPUT"
         return "there is no such file"
     if isinstance(error, PermissionError):
         return "permission is denied"

@@ -36,7 +36,7 @@ def in_segments(job: Job, rehearsed: Writer, index: Index) -> Report:
             if not folder.done.records:
                 raise
             why = str(error) or "interrupted"
-            raise Interrupted(f"{why}: {_kept(folder)}, run the same command again to go on") from None
+            raise Interrupted(f"{why}: {_kept(folder)}") from None
         folder.remove()
     return report
 
@@ -109,7 +109,8 @@ def _compute(job: Job, folder: JobFolder, engine: Engine, target: VideoTarget) -
                 warned = True
 
     with Sink(feed, folder, target, job.info, job.output_name) as sink:
-        counts = run(feed.frames(), engine, job.in_time(sink.write), stop=job.stop, on_written=tell)
+        write = job.in_time(sink.write)
+        counts = run(feed.frames(), engine, write, stop=job.stop, on_written=tell, watch=job.watch)
         ending = job.ending() if feed.to_the_end else None
         sink.finish(ending)
     frames = folder.done.frames
