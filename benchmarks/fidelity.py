@@ -22,7 +22,7 @@ from rcan_video.errors import RcanVideoError
 from rcan_video.media.decode import Source
 
 OWN_KIND = frozenset({".mp4", ".mov", ".mkv", ".webm", ".ts"})
-LIMIT_SECONDS = 120
+LIMIT_SECONDS = 300
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,12 @@ def x3_file(tmp_path: Path) -> Path:
 
 def test_the_index_tells_the_truth() -> None:
     bundled = catalog.entries()
-    assert [(entry.name, entry.scale) for entry in bundled] == [("fast", 2), ("fast", 3), ("fast", 4)]
+    assert [(entry.name, entry.scale) for entry in bundled] == [
+        ("fast", 2),
+        ("fast", 3),
+        ("fast", 4),
+        ("fast-video", 2),
+    ]
     for entry in bundled:
         net = checkpoint.load(entry.path)
         assert asdict(net.config) == entry.config
@@ -45,7 +50,7 @@ def test_the_model_card_has_the_scores_of_the_index() -> None:
     card = (catalog.entries()[0].path.parent / "MODEL_CARD.md").read_text(encoding="utf-8")
     for entry in catalog.entries():
         scores = entry.scores["Set5"]
-        assert f"| fast x{entry.scale} | {scores['psnr_y']:.3f} | {scores['bicubic']:.3f} |" in card
+        assert f"| {entry.name} x{entry.scale} | {scores['psnr_y']:.3f} | {scores['bicubic']:.3f} |" in card
 
 
 def test_listing_loads_no_torch() -> None:
@@ -77,7 +82,7 @@ def test_a_path_of_another_scale(x3_file: Path) -> None:
 
 
 def test_no_bundled_weights_of_that_scale() -> None:
-    with pytest.raises(WeightsError, match="fast: no x8 weights are bundled; bundled are: fast x2, fast x3, fast x4"):
+    with pytest.raises(WeightsError, match="fast: no x8 weights are bundled; bundled are: fast x2, fast x3, fast x4, fast-video x2"):
         catalog.load_model("fast", 8)
 
 
@@ -124,12 +129,12 @@ def test_weights_inside_the_package_come_first(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.skipif(not SET5.is_dir(), reason="needs ../shared/data/sr/Set5")
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_scores_on_set5(scale: int) -> None:
-    scores = next(entry.scores["Set5"] for entry in catalog.entries() if entry.scale == scale)
-    options = EvalOptions((str(SET5 / f"HR/x{scale}"),), lr=str(SET5 / f"LRBI/x{scale}"), scale=scale)
+@pytest.mark.parametrize(("name", "scale"), [("fast", 2), ("fast", 3), ("fast", 4), ("fast-video", 2)])
+def test_scores_on_set5(name: str, scale: int) -> None:
+    (scores,) = [entry.scores["Set5"] for entry in catalog.entries() if (entry.name, entry.scale) == (name, scale)]
+    options = EvalOptions((str(SET5 / f"HR/x{scale}"),), lr=str(SET5 / f"LRBI/x{scale}"), scale=scale, models=(name,))
     found = evaluate(options, lambda text: None)
-    measured = {"psnr_y": found.mean("", "fast").psnr_y, "bicubic": found.mean("", "bicubic").psnr_y}
+    measured = {"psnr_y": found.mean("", name).psnr_y, "bicubic": found.mean("", "bicubic").psnr_y}
     assert measured == pytest.approx(dict(scores), abs=0.001)
 
 
