@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import stat
 import subprocess
@@ -287,6 +288,54 @@ def test_a_job_that_ended_with_its_folder_in_place(monkeypatch: pytest.MonkeyPat
     assert not home(job.output, None).exists()
     with pytest.raises(OutputError, match="exists already"):
         upscale(job)
+
+
+@pytest.mark.parametrize("removed", range(1, 9))
+def test_a_job_that_was_interrupted_while_its_folder_was_removed(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path, removed: int
+) -> None:
+    """The joined file (which is not there any more), four segments, the plan, the records, the lock. Without the plan
+    nobody can tell any more what the folder was, and the output exists already; the folder goes all the same."""
+    job, left = options(clip, tmp_path / "out.mp4"), removed
+    real, folder = Path.unlink, home(job.output, None)
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        nonlocal left
+        real(path, missing_ok=missing_ok)
+        if path.parent == folder and Path(job.output).exists():
+            left -= 1
+            if not left:
+                raise Kill
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        with pytest.raises(Kill):
+            upscale(job)
+    assert folder.exists()
+    if removed <= 5:
+        assert upscale(job).frames_out == FRAMES
+    else:
+        with pytest.raises(OutputError, match="exists already"):
+            upscale(job)
+    assert not folder.exists()
+    assert len(read_video(tmp_path / "out.mp4")) == FRAMES
+
+
+def test_a_restart_that_is_interrupted_mixes_no_jobs(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path
+) -> None:
+    """Segments of the job that was given up must not pass for those of the new one, whose plan is there already."""
+    other = {"encode": EncodeOptions(codec="libx264", preset="ultrafast", crf=40, options={"threads": "1"})}
+    wanted = unbroken(clip, tmp_path / "whole.mp4", **other)
+    job = options(clip, tmp_path / "out.mp4")
+    interrupt(job, 25)
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "_save_done", raising(Kill()))
+        patch.setattr(JobFolder, "__exit__", lambda self, *_: os.close(self._lock))
+        with pytest.raises(Kill):
+            upscale(replace(job, restart=True, **other))  # type: ignore[arg-type]
+    assert upscale(replace(job, **other)).kept == 0  # type: ignore[arg-type]
+    assert_same(read_video(tmp_path / "out.mp4"), wanted)
 
 
 @pytest.mark.parametrize(

@@ -38,16 +38,19 @@ _ONE_FILE = frozenset(
 MP4_FAMILY = frozenset({"mp4", "mov", "ipod", "3gp", "3g2", "f4v"})
 """Muxers of the ISO base media format and of QuickTime, by FFmpeg's names."""
 
-# A container may name other resources (a playlist, a concat script): only files are ever opened.
+# A container may name other resources: only files are ever opened, and none by what does nothing but name others,
+# which could be anybody's secrets.
 _PROTOCOLS = "file"
+_PLAYLISTS = frozenset({"concat", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "webm_dash_manifest"})
+_FORMATS = ",".join(sorted(av.formats_available - _PLAYLISTS))
 
 
 def open_input(path: str, *, stop: threading.Event | None = None) -> InputContainer:
     """Open a file, or standard input where ``path`` is ``-``; reading from that ends when ``stop`` is set.
 
-    Raises InputError (no such file, a directory, no permission, not media).
+    Raises InputError (no such file, a directory, no permission, not media, a playlist).
     """
-    options = {"protocol_whitelist": _PROTOCOLS}
+    options = {"protocol_whitelist": _PROTOCOLS, "format_whitelist": _FORMATS}
     source: PipeReader | str
     if path == PIPE:
         if sys.stdin is None:
@@ -84,6 +87,10 @@ def _why_not_open(path: str, error: Exception) -> str:
         return "permission is denied"
     if path != PIPE and Path(path).exists() and Path(path).stat().st_size == 0:
         return "the file is empty"
+    if isinstance(error, av.error.ArgumentError):  # FFmpeg says no more where a format is not allowed
+        return (
+            "it is a playlist or a script, which only names other files (give one of those), or its header is damaged"
+        )
     if isinstance(error, EOFError | av.error.InvalidDataError):
         return "it is no media file that FFmpeg can read, or its header is damaged or cut off"
     return reason(error)
