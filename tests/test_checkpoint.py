@@ -7,6 +7,8 @@ import json
 import os
 import pickle
 import re
+import subprocess
+import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -288,6 +290,17 @@ def test_other_archives() -> None:
         archive.writestr("word/document.xml", "hello")
     assert "cannot be read as a PyTorch checkpoint" in refusal(file.getvalue())
     assert "could run code" in refusal(saved(nn.Linear(2, 2)))
+
+
+def test_loading_is_quick(tmp_path: Path) -> None:
+    """torch._dynamo takes seconds to import, and some operations on the meta device do so."""
+    path = tmp_path / "official.pth"
+    path.write_bytes(saved(state_of(OFFICIAL)))
+    assert "sub_mean.bias" in state_of(OFFICIAL)
+    code = "import sys; from rcan_video.network.checkpoint import load; load(sys.argv[1]); "
+    code += "print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False\n"
 
 
 # --- refusals: contents ---
