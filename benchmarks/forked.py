@@ -49,6 +49,7 @@ class Command:
 
     def __init__(self, line: Sequence[object], log: Path, before: Callable[[], None] = lambda: None) -> None:
         self._log = log
+        log.unlink(missing_ok=True)
         self._begun = time.monotonic()
         self._ended: tuple[int, int] | None = None
         sys.stdout.flush()
@@ -70,10 +71,14 @@ class Command:
             os.kill(self.pid, number)
 
     def wait(self, seconds: float = 120, most_bytes: int = 1 << 62) -> Ended:
-        """Until it has ended, which is enforced after ``seconds`` and above ``most_bytes`` of memory."""
-        cut = ""
+        """Until it has ended, which is enforced when it has said nothing for ``seconds`` (of frames that come it speaks
+        every ten), and above ``most_bytes`` of memory."""
+        cut, spoke, said_bytes = "", time.monotonic(), 0
         while not self.poll():
-            if not cut and time.monotonic() - self._begun > seconds:
+            size = self._log.stat().st_size if self._log.exists() else 0
+            if size != said_bytes:
+                spoke, said_bytes = time.monotonic(), size
+            if not cut and time.monotonic() - spoke > seconds:
                 cut = "time"
             if not cut and self._resident() > most_bytes:
                 cut = "memory"

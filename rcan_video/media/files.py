@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 import av
 import av.error
 
-from rcan_video.durable import sync
+from rcan_video.durable import create, sync
 from rcan_video.errors import InputError, OutputError, PipeClosed
 from rcan_video.media.pipes import BUFFER_BYTES, PipeReader, PipeWriter
 
@@ -182,7 +182,8 @@ class PartFile:
     """The file that is written: hidden beside the output, and given its name only by ``commit``. In ``folder`` instead
     where that is on the same disk.
 
-    The suffix stays last so that FFmpeg knows the container. Leaving the ``with`` without ``commit`` removes it.
+    The suffix stays last so that FFmpeg knows the container. Entering the ``with`` makes it, empty, whatever link of
+    its name somebody has planted; leaving it without ``commit`` removes it. Raises OutputError.
     """
 
     def __init__(self, target: str, *, overwrite: bool, folder: Path | None = None) -> None:
@@ -196,6 +197,8 @@ class PartFile:
             self.path = folder / f"joined.part{self.target.suffix}"
 
     def __enter__(self) -> PartFile:
+        with output_errors(str(self.target)):
+            create(self.path, 0o666)  # as any program makes a file: the user's mask decides who may read it
         return self
 
     def __exit__(self, *_: object) -> None:
