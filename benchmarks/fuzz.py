@@ -4,9 +4,9 @@
 
 Each file is a good one with bits flipped, its end cut off, lengths overwritten, or pieces of another (boxes of MP4
 among them) put in; the same number and seed give the same file, but for the addresses that torch's legacy format holds.
-Each goes through a process of its own. A fault is: a traceback or exit code 1, a signal, 20 s without a frame, more than
-2 GB, an exit code that is not in ``rcan_video.errors``, an error without a sentence, an output or an unfinished file
-left by a run that failed, an output that does not open.
+Each goes through a process of its own. A fault is: a traceback or exit code 1, a signal, 20 s without a frame, more
+than 2 GB, an exit code that is not in ``rcan_video.errors``, an error without a sentence, an output or an unfinished
+file left by a run that failed, an output that does not open.
 Exit code 0: there was none.
 """
 

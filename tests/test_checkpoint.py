@@ -284,6 +284,17 @@ def test_a_pickle_that_wants_to_run_code(legacy: bool, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def test_an_archive_that_unpacks_to_more_than_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """250 kB of it would be 256 MB in memory, and so on: nothing of it is unpacked."""
+    file = io.BytesIO()
+    source = zipfile.ZipFile(io.BytesIO(saved({**state_of(OFFICIAL), "x": torch.zeros(1 << 20)})))
+    with source, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry in source.infolist():
+            archive.writestr(entry.filename, source.read(entry))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was unpacked"))
+    assert re.search(r"is a compressed archive that unpacks to 4\d{6} bytes", refusal(file.getvalue()))
+
+
 def test_other_archives() -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:

@@ -455,6 +455,18 @@ def test_damaged_records_are_refused_in_a_sentence(clip: Path, tmp_path: Path, n
     assert upscale(replace(job, restart=True)).kept == 0
 
 
+def test_a_size_that_no_file_has_is_no_segment(clip: Path, tmp_path: Path) -> None:
+    """Found by Atheris: -1 bytes were those of a file that is missing."""
+    job = options(clip, tmp_path / "out.mp4")
+    interrupt(job, 25)
+    folder = home(job.output, None)
+    done = json.loads((folder / "done.json").read_text())
+    done["segments"]["1"]["encoded"]["size"] = -1
+    (folder / "done.json").write_text(json.dumps(done))
+    (folder / "000001.mp4").unlink()
+    assert upscale(job).kept == 10
+
+
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_a_process_that_is_killed(clip: Path, tmp_path: Path, signum: int) -> None:
     """The real thing: a process that dies in the middle, and the same command again."""

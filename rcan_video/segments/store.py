@@ -287,10 +287,10 @@ def _build(kind: type[T], content: Any) -> T | None:
     return built
 
 
-def _size(path: Path) -> int:
-    """Bytes of a regular file, -1 for anything else."""
+def _size(path: Path) -> int | None:
+    """Bytes of a regular file, None for anything else."""
     try:
         found = path.lstat()
     except OSError:
-        return -1
-    return found.st_size if stat.S_ISREG(found.st_mode) else -1
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
