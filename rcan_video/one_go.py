@@ -19,6 +19,8 @@ def in_one_go(job: Job, writer: Writer, part: PartFile | None) -> Report:
         frames = job.pace(job.source.frames())
         counts = run(frames, engine, job.in_time(writer.write), stop=job.stop, on_written=job.progress.update)
         writer.finish()
+        if job.index is not None:
+            job.index.check_unchanged(job.options.input)
         ending = job.ending()
         if not ending.frames_out == counts.decoded == counts.written == writer.frames:
             raise VerificationError(

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rcan_video.errors import Interrupted, OutputError, UsageError
+from rcan_video.engine.torch_engine import TorchEngine
+from rcan_video.errors import DeviceError, InputError, Interrupted, OutOfMemory, OutputError, UsageError
 from rcan_video.job import upscale
 from rcan_video.options import DeviceOptions, EncodeOptions, FrameOptions, Options
 from rcan_video.progress import Silent
@@ -453,6 +454,58 @@ def test_damaged_records_are_refused_in_a_sentence(clip: Path, tmp_path: Path, n
     with pytest.raises(OutputError, match=r"the records in .* are damaged or of another version: --restart"):
         upscale(job)
     assert upscale(replace(job, restart=True)).kept == 0
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".avi"], ids=["in segments", "in one go"])
+@pytest.mark.parametrize("change", ["grows", "shrinks", "vanishes"])
+def test_an_input_that_changes_on_the_way(clip: Path, tmp_path: Path, change: str, suffix: str) -> None:
+    """Sound that has gone by the time it is copied must not be missing without a word."""
+    source, out = tmp_path / "in.mkv", tmp_path / f"out{suffix}"
+    make_clip(source, size=SIZE, frames=FRAMES, audio=1, options={"g": "6"})
+    content = source.read_bytes()
+
+    class Changer(Watcher):
+        def update(self, done: int) -> None:
+            if done == 15 and change == "vanishes":
+                source.unlink()
+            elif done == 15:
+                source.write_bytes(content + bytes(1000) if change == "grows" else content[: len(content) // 2])
+
+    encode = EncodeOptions(codec="libx264", preset="ultrafast", options={"threads": "1", "bf": "0"})
+    job = options(source, out, encode=encode)
+    with pytest.raises(InputError, match=r"has changed while it was worked on|there is no such file|has gone while"):
+        upscale(job, Changer())
+    assert not out.exists()
+    source.write_bytes(content)
+    assert upscale(job).kept == (FRAMES if suffix == ".mkv" else 0)
+    assert len(read_packets(out, "audio")) == len(read_packets(source, "audio"))
+
+
+@pytest.mark.parametrize("error", [DeviceError("the device was lost"), OutOfMemory("out of memory"), Kill()])
+def test_what_a_lost_device_leaves(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path, error: BaseException
+) -> None:
+    wanted = unbroken(clip, tmp_path / "whole.mp4")
+    job = options(clip, tmp_path / "out.mp4")
+    real, calls = TorchEngine.result, 0
+
+    def result(self: TorchEngine, ticket: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 25:
+            raise error
+        return real(self, ticket)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TorchEngine, "result", result)
+        watcher = Watcher()
+        with pytest.raises(type(error)):
+            upscale(job, watcher)
+    if isinstance(error, DeviceError):
+        assert error.exit_code == 6
+        assert watcher.notices[-1].startswith("20 of 45 frames are kept in ")
+    assert upscale(job).kept == 20
+    assert_same(read_video(tmp_path / "out.mp4"), wanted)
 
 
 def test_a_size_that_no_file_has_is_no_segment(clip: Path, tmp_path: Path) -> None:

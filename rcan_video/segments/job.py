@@ -127,6 +127,7 @@ def _join(
         with job.container(part) as output:
             join(output, folder.segments(), job.info, rehearsed.target)
             container, ledger = output.format, output.ledger
+        index.check_unchanged(job.options.input)  # the other streams were read only now
         job.check(part, container, ledger)
         report = job.report(rehearsed, ending, seconds, ending.notices, kept)
         folder.joined(part.path.stat().st_size)
