@@ -2,7 +2,7 @@
 
     python -m benchmarks.soak --frames 20000 --size 64x48
 
-Prints the resident memory after each tenth of the frames, its slope in bytes for 1,000 frames (least squares, without
+Prints the resident memory after every 1,000 frames, its slope in bytes for 1,000 frames (least squares, without
 the first tenth, in which caches and pools fill), and the threads and open files before and after. Needs Linux.
 """
 
@@ -42,7 +42,7 @@ def threads() -> tuple[int, int]:
 
 
 class Gauge(Silent):
-    """Notes the memory at every 100th frame."""
+    """Notes the memory at every 100th frame, and prints it at every 1,000th."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, int]] = []
@@ -50,6 +50,8 @@ class Gauge(Silent):
     def update(self, done: int) -> None:
         if done % 100 == 0:
             self.seen.append((done, resident()))
+        if done % 1000 == 0:
+            print(f"{done:7} frames: {self.seen[-1][1] / 1e6:.1f} MB", flush=True)
 
 
 def job(source: Path, target: Path) -> Options:
@@ -97,8 +99,6 @@ def main() -> None:
         gc.collect()
         after = threads(), open_files(), resident()
     done, memory = np.array(gauge.seen).T
-    for k in range(0, len(done), max(1, len(done) // 10)):
-        print(f"{done[k]:7} frames: {memory[k] / 1e6:.1f} MB")
     steady = done > chosen.frames // 10
     slope = np.polyfit(done[steady], memory[steady], 1)[0] * 1000
     print(f"{report.frames_out} frames in {seconds:.0f} s; {slope / 1e3:+.1f} kB for 1,000 frames")
