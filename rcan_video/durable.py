@@ -24,11 +24,11 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def create(path: Path) -> None:
-    """Make an empty file of this user's alone at ``path``, in place of what had the name: for whoever then writes into
-    it by that name. Raises OSError."""
+def create(path: Path, mode: int = 0o600) -> None:
+    """Make an empty file, by default of this user's alone, at ``path``, in place of what had the name: for whoever then
+    writes into it by that name. Raises OSError."""
     path.unlink(missing_ok=True)
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600))
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, mode))
 
 
 def lock(handle: int) -> bool:

@@ -20,6 +20,8 @@ def in_one_go(job: Job, writer: Writer, part: PartFile | None) -> Report:
         write = job.in_time(writer.write)
         counts = run(frames, engine, write, stop=job.stop, on_written=job.progress.update, watch=job.watch)
         writer.finish()
+        if job.index is not None:
+            job.index.check_unchanged(job.options.input)
         ending = job.ending()
         if not ending.frames_out == counts.decoded == counts.written == writer.frames:
             raise VerificationError(

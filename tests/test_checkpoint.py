@@ -7,6 +7,8 @@ import json
 import os
 import pickle
 import re
+import subprocess
+import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -282,12 +284,34 @@ def test_a_pickle_that_wants_to_run_code(legacy: bool, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def test_an_archive_that_unpacks_to_more_than_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """250 kB of it would be 256 MB in memory, and so on: nothing of it is unpacked."""
+    file = io.BytesIO()
+    source = zipfile.ZipFile(io.BytesIO(saved({**state_of(OFFICIAL), "x": torch.zeros(1 << 20)})))
+    with source, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry in source.infolist():
+            archive.writestr(entry.filename, source.read(entry))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was unpacked"))
+    assert re.search(r"is a compressed archive that unpacks to 4\d{6} bytes", refusal(file.getvalue()))
+
+
 def test_other_archives() -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("word/document.xml", "hello")
     assert "cannot be read as a PyTorch checkpoint" in refusal(file.getvalue())
     assert "could run code" in refusal(saved(nn.Linear(2, 2)))
+
+
+def test_loading_is_quick(tmp_path: Path) -> None:
+    """torch._dynamo takes seconds to import, and some operations on the meta device do so."""
+    path = tmp_path / "official.pth"
+    path.write_bytes(saved(state_of(OFFICIAL)))
+    assert "sub_mean.bias" in state_of(OFFICIAL)
+    code = "import sys; from rcan_video.network.checkpoint import load; load(sys.argv[1]); "
+    code += "print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False\n"
 
 
 # --- refusals: contents ---

@@ -120,6 +120,20 @@ def test_a_part_file_vanishes_without_commit(tmp_path: Path) -> None:
     assert target.read_text() == "old"
 
 
+def test_a_link_planted_under_the_name_of_a_part_file_is_not_followed(tmp_path: Path) -> None:
+    """The name can be guessed, and the folder may be one that everybody writes into."""
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    part = PartFile(str(tmp_path / "out.mp4"), overwrite=True)
+    part.path.symlink_to(precious)
+    with part:
+        part.path.write_text("new")
+        part.commit()
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "out.mp4").is_symlink()
+    assert (tmp_path / "out.mp4").stat().st_mode == precious.stat().st_mode
+
+
 def test_a_part_file_that_was_never_begun(tmp_path: Path) -> None:
     with PartFile(str(tmp_path / "out.mp4"), overwrite=True):
         pass
@@ -130,6 +144,7 @@ def test_commit_into_a_folder_that_has_gone(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     with PartFile(str(folder / "out.mp4"), overwrite=True) as part:
+        part.path.unlink()
         folder.rmdir()
         with pytest.raises(
             OutputError, match=r"out\.mp4 cannot be written: its folder or the unfinished file in it is gone$"

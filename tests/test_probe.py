@@ -303,10 +303,27 @@ def test_names_that_look_like_something_else(tmp_path: Path, monkeypatch: pytest
     assert probe(name).width == 64
 
 
-def test_a_playlist_opens_nothing_but_files(tmp_path: Path) -> None:
-    playlist = tmp_path / "in.m3u8"
-    playlist.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
-    with pytest.raises(InputError):
+PLAYLISTS = {
+    "in.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n",
+    "in.ffconcat": "ffconcat version 1.0\nfile {}\n",
+    "in.mp4": "ffconcat version 1.0\nfile {}\n",
+    "in.mpd": """<?xml version="1.0"?>
+<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S"><Period>
+<AdaptationSet mimeType="video/mp4"><Representation id="0" bandwidth="1"><BaseURL>{}</BaseURL></Representation>
+</AdaptationSet></Period></MPD>""",
+    "in.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns={}\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5000 RTP/AVP 96\n"
+    "a=rtpmap:96 H264/90000\n",
+}
+
+
+@pytest.mark.parametrize("name", PLAYLISTS)
+@pytest.mark.parametrize("secret", ["secret.ts", "{}/secret.ts", "http://127.0.0.1:9/secret.ts", "file:secret.ts"])
+def test_a_playlist_opens_nothing(tmp_path: Path, name: str, secret: str) -> None:
+    """Neither the network nor a file that it names, be it beside it: strangers do not say which files we read."""
+    make_clip(tmp_path / "secret.ts", codec="mpeg2video", frames=30)
+    playlist = tmp_path / name
+    playlist.write_text(PLAYLISTS[name].format(secret.format(tmp_path)))
+    with pytest.raises(InputError, match="cannot be opened: it is "):
         probe(str(playlist))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import stat
@@ -18,7 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rcan_video.errors import InputError, Interrupted, OutputError, UsageError
+from rcan_video.engine.torch_engine import TorchEngine
+from rcan_video.errors import DeviceError, InputError, Interrupted, OutOfMemory, OutputError, UsageError
 from rcan_video.job import upscale
 from rcan_video.options import DeviceOptions, EncodeOptions, FrameOptions, Options
 from rcan_video.progress import Silent
@@ -329,6 +331,54 @@ def test_a_job_that_ended_with_its_folder_in_place(monkeypatch: pytest.MonkeyPat
         upscale(job)
 
 
+@pytest.mark.parametrize("removed", range(1, 9))
+def test_a_job_that_was_interrupted_while_its_folder_was_removed(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path, removed: int
+) -> None:
+    """The joined file (which is not there any more), four segments, the plan, the records, the lock. Without the plan
+    nobody can tell any more what the folder was, and the output exists already; the folder goes all the same."""
+    job, left = options(clip, tmp_path / "out.mp4"), removed
+    real, folder = Path.unlink, home(job.output, None)
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        nonlocal left
+        real(path, missing_ok=missing_ok)
+        if path.parent == folder and Path(job.output).exists():
+            left -= 1
+            if not left:
+                raise Kill
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        with pytest.raises(Kill):
+            upscale(job)
+    assert folder.exists()
+    if removed <= 5:
+        assert upscale(job).frames_out == FRAMES
+    else:
+        with pytest.raises(OutputError, match="exists already"):
+            upscale(job)
+    assert not folder.exists()
+    assert len(read_video(tmp_path / "out.mp4")) == FRAMES
+
+
+def test_a_restart_that_is_interrupted_mixes_no_jobs(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path
+) -> None:
+    """Segments of the job that was given up must not pass for those of the new one, whose plan is there already."""
+    other = {"encode": EncodeOptions(codec="libx264", preset="ultrafast", crf=40, options={"threads": "1"})}
+    wanted = unbroken(clip, tmp_path / "whole.mp4", **other)
+    job = options(clip, tmp_path / "out.mp4")
+    interrupt(job, 25)
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "_save_done", raising(Kill()))
+        patch.setattr(JobFolder, "__exit__", lambda self, *_: os.close(self._lock))
+        with pytest.raises(Kill):
+            upscale(replace(job, restart=True, **other))  # type: ignore[arg-type]
+    assert upscale(replace(job, **other)).kept == 0  # type: ignore[arg-type]
+    assert_same(read_video(tmp_path / "out.mp4"), wanted)
+
+
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
@@ -444,6 +494,70 @@ def test_damaged_records_are_refused_in_a_sentence(clip: Path, tmp_path: Path, n
     with pytest.raises(OutputError, match=r"the records in .* are damaged or of another version: --restart"):
         upscale(job)
     assert upscale(replace(job, restart=True)).kept == 0
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".avi"], ids=["in segments", "in one go"])
+@pytest.mark.parametrize("change", ["grows", "shrinks", "vanishes"])
+def test_an_input_that_changes_on_the_way(clip: Path, tmp_path: Path, change: str, suffix: str) -> None:
+    """Sound that has gone by the time it is copied must not be missing without a word."""
+    source, out = tmp_path / "in.mkv", tmp_path / f"out{suffix}"
+    make_clip(source, size=SIZE, frames=FRAMES, audio=1, options={"g": "6"})
+    content = source.read_bytes()
+
+    class Changer(Watcher):
+        def update(self, done: int) -> None:
+            if done == 15 and change == "vanishes":
+                source.unlink()
+            elif done == 15:
+                source.write_bytes(content + bytes(1000) if change == "grows" else content[: len(content) // 2])
+
+    encode = EncodeOptions(codec="libx264", preset="ultrafast", options={"threads": "1", "bf": "0"})
+    job = options(source, out, encode=encode)
+    with pytest.raises(InputError, match=r"has changed while it was worked on|there is no such file|has gone while"):
+        upscale(job, Changer())
+    assert not out.exists()
+    source.write_bytes(content)
+    assert upscale(job).kept == (FRAMES if suffix == ".mkv" else 0)
+    assert len(read_packets(out, "audio")) == len(read_packets(source, "audio"))
+
+
+@pytest.mark.parametrize("error", [DeviceError("the device was lost"), OutOfMemory("out of memory"), Kill()])
+def test_what_a_lost_device_leaves(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path, error: BaseException
+) -> None:
+    wanted = unbroken(clip, tmp_path / "whole.mp4")
+    job = options(clip, tmp_path / "out.mp4")
+    real, calls = TorchEngine.result, 0
+
+    def result(self: TorchEngine, ticket: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 25:
+            raise error
+        return real(self, ticket)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TorchEngine, "result", result)
+        watcher = Watcher()
+        with pytest.raises(type(error)):
+            upscale(job, watcher)
+    if isinstance(error, DeviceError):
+        assert error.exit_code == 6
+        assert watcher.notices[-1].startswith("20 of 45 frames are kept in ")
+    assert upscale(job).kept == 20
+    assert_same(read_video(tmp_path / "out.mp4"), wanted)
+
+
+def test_a_size_that_no_file_has_is_no_segment(clip: Path, tmp_path: Path) -> None:
+    """Found by Atheris: -1 bytes were those of a file that is missing."""
+    job = options(clip, tmp_path / "out.mp4")
+    interrupt(job, 25)
+    folder = home(job.output, None)
+    done = json.loads((folder / "done.json").read_text())
+    done["segments"]["1"]["encoded"]["size"] = -1
+    (folder / "done.json").write_text(json.dumps(done))
+    (folder / "000001.mp4").unlink()
+    assert upscale(job).kept == 10
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 import av
 import av.error
 
-from rcan_video.durable import sync
+from rcan_video.durable import create, sync
 from rcan_video.errors import InputError, OutputError, PipeClosed
 from rcan_video.media.pipes import BUFFER_BYTES, PipeReader, PipeWriter
 
@@ -38,16 +38,19 @@ _ONE_FILE = frozenset(
 MP4_FAMILY = frozenset({"mp4", "mov", "ipod", "3gp", "3g2", "f4v"})
 """Muxers of the ISO base media format and of QuickTime, by FFmpeg's names."""
 
-# A container may name other resources (a playlist, a concat script): only files are ever opened.
+# A container may name other resources: only files are ever opened, and none by what does nothing but name others,
+# which could be anybody's secrets.
 _PROTOCOLS = "file"
+_PLAYLISTS = frozenset({"concat", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "webm_dash_manifest"})
+_FORMATS = ",".join(sorted(av.formats_available - _PLAYLISTS))
 
 
 def open_input(path: str, *, stop: threading.Event | None = None) -> InputContainer:
     """Open a file, or standard input where ``path`` is ``-``; reading from that ends when ``stop`` is set.
 
-    Raises InputError (no such file, a directory, no permission, not media).
+    Raises InputError (no such file, a directory, no permission, not media, a playlist).
     """
-    options = {"protocol_whitelist": _PROTOCOLS}
+    options = {"protocol_whitelist": _PROTOCOLS, "format_whitelist": _FORMATS}
     source: PipeReader | str
     if path == PIPE:
         if sys.stdin is None:
@@ -86,6 +89,10 @@ def _why_not_open(path: str, error: Exception) -> str:
         return "permission is denied"
     if path != PIPE and Path(path).exists() and Path(path).stat().st_size == 0:
         return "the file is empty"
+    if isinstance(error, av.error.ArgumentError):  # FFmpeg says no more where a format is not allowed
+        return (
+            "it is a playlist or a script, which only names other files (give one of those), or its header is damaged"
+        )
     if isinstance(error, EOFError | av.error.InvalidDataError):
         return "it is no media file that FFmpeg can read, or its header is damaged or cut off"
     return reason(error)
@@ -176,7 +183,8 @@ class PartFile:
     """The file that is written: hidden beside the output, and given its name only by ``commit``. In ``folder`` instead
     where that is on the same disk.
 
-    The suffix stays last so that FFmpeg knows the container. Leaving the ``with`` without ``commit`` removes it.
+    The suffix stays last so that FFmpeg knows the container. Entering the ``with`` makes it, empty, whatever link of
+    its name somebody has planted; leaving it without ``commit`` removes it. Raises OutputError.
     """
 
     def __init__(self, target: str, *, overwrite: bool, folder: Path | None = None) -> None:
@@ -190,6 +198,8 @@ class PartFile:
             self.path = folder / f"joined{PART}{self.target.suffix}"
 
     def __enter__(self) -> PartFile:
+        with output_errors(str(self.target)):
+            create(self.path, 0o666)  # as any program makes a file: the user's mask decides who may read it
         return self
 
     def __exit__(self, *_: object) -> None:

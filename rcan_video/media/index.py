@@ -103,6 +103,18 @@ class Index:
             and (self.dts[known] <= self.pts[known]).all()
         )
 
+    def check_unchanged(self, path: str) -> None:
+        """Raises InputError where the file at ``path`` has another size than when it was indexed."""
+        try:
+            size = Path(path).stat().st_size
+        except OSError as error:
+            raise InputError(f"{path} has gone while it was worked on: {reason(error)}") from error
+        if size != self.file_bytes:
+            raise InputError(
+                f"{path} has changed while it was worked on, from {self.file_bytes} to {size} bytes: give it back as "
+                "it was and run the same command again, or begin again with --restart"
+            )
+
     def land(self, container: InputContainer, stream: VideoStream, start: int) -> Iterator[Packet[VideoStream]] | None:
         """Packets of ``stream`` from a keyframe that lies well before the PTS ``start``, in ticks; None where the file
         has to be read from the top. Whatever the answer, ``container`` has moved.

@@ -16,6 +16,7 @@ import math
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -120,6 +121,7 @@ def _read_safetensors(content: bytes) -> tuple[State, Mapping[str, str]]:
 
 
 def _read_pickle(content: bytes) -> object:
+    _check_unpacked_size(content)
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -135,6 +137,21 @@ def _read_pickle(content: bytes) -> object:
         raise WeightsError(
             f"cannot be read as a PyTorch checkpoint, it may be cut off or damaged ({_first_line(error)})"
         ) from error
+
+
+def _check_unpacked_size(content: bytes) -> None:
+    """An archive that unpacks to more than it is could fill the memory. torch.save compresses nothing."""
+    if not content.startswith(_ZIP_MAGIC):
+        return
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except Exception as error:  # as below
+        raise WeightsError(
+            f"cannot be read as a PyTorch checkpoint, it may be cut off or damaged ({_first_line(error)})"
+        ) from error
+    if unpacked > len(content):
+        raise WeightsError(f"is a compressed archive that unpacks to {unpacked} bytes, which torch.save does not write")
 
 
 def _first_line(error: Exception) -> str:

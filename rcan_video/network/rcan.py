@@ -111,9 +111,12 @@ class MeanShift(nn.Conv2d):
 
     def __init__(self, rgb_range: float, sign: int) -> None:
         super().__init__(3, 3, 1)
+        # On the CPU, wherever the network is: on the meta device, where checkpoints are built, these operations are
+        # Python and import torch._dynamo, which takes longer than the rest of a start.
+        mean = torch.tensor(DIV2K_MEAN, device="cpu") * (sign * rgb_range)
         with torch.no_grad():
-            self.weight.copy_(torch.eye(3).view(3, 3, 1, 1))
-            self.get_parameter("bias").copy_(torch.tensor(DIV2K_MEAN) * (sign * rgb_range))
+            self.weight.copy_(torch.eye(3, device="cpu").view(3, 3, 1, 1))
+            self.get_parameter("bias").copy_(mean)
         self.requires_grad_(False)
 
 

@@ -138,6 +138,7 @@ def _join(job: Job, folder: JobFolder, rehearsed: Writer, index: Index, counts: 
         with job.container(part) as output:
             join(output, folder.segments(), job.info, rehearsed.target)
             container, ledger = output.format, output.ledger
+        index.check_unchanged(job.options.input)  # the other streams were read only now
         job.check(part, container, ledger)
         report = job.report(rehearsed, ending, counts, ending.notices, kept)
         folder.joined(part.path.stat().st_size)

@@ -115,9 +115,13 @@ class JobFolder:
         return [(self.file(number), record.encoded) for number, record in records if record.encoded is not None]
 
     def begin(self, plan: Plan) -> None:
-        """Keep ``plan``, and forget what was done of another."""
+        """Keep ``plan``, and forget what was done of another: that first, or a crash in between would leave the
+        segments of one job under the plan of the other."""
         self._plan = plan
         self.done = Done()
+        with output_errors(str(self.path)):
+            (self.path / _DONE).unlink(missing_ok=True)
+            sync(self.path)
         self._save(
             _PLAN,
             {
@@ -166,12 +170,15 @@ class JobFolder:
                     path.unlink()
 
     def remove(self) -> None:
-        """Delete the folder and what this program puts into it."""
+        """Delete the folder and what this program puts into it. What says that the job is done goes late: whoever is
+        interrupted here can still be told so."""
+        late = (_PLAN, _DONE, _LOCK)
         with contextlib.suppress(OSError):
             for path in list(self.path.iterdir()):
-                if _OURS.fullmatch(path.name):
+                if _OURS.fullmatch(path.name) and path.name not in late:
                     path.unlink()
-            (self.path / _LOCK).unlink()
+            for name in late:
+                (self.path / name).unlink(missing_ok=True)
             self.path.rmdir()
 
     def _hold(self) -> int:
@@ -284,10 +291,10 @@ def _build(kind: type[T], content: Any) -> T | None:
     return built
 
 
-def _size(path: Path) -> int:
-    """Bytes of a regular file, -1 for anything else."""
+def _size(path: Path) -> int | None:
+    """Bytes of a regular file, None for anything else."""
     try:
         found = path.lstat()
     except OSError:
-        return -1
-    return found.st_size if stat.S_ISREG(found.st_mode) else -1
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
