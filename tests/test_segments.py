@@ -20,6 +20,8 @@ import pytest
 
 from rcan_video.errors import InputError, Interrupted, OutputError, UsageError
 from rcan_video.job import upscale
+from rcan_video.media.decode import Source
+from rcan_video.media.index import read_index
 from rcan_video.options import DeviceOptions, EncodeOptions, FrameOptions, Options
 from rcan_video.progress import Silent
 from rcan_video.segments import job as segments_job
@@ -150,8 +152,6 @@ def test_an_interrupted_job_lands_instead_of_decoding_from_the_top(
 
     monkeypatch.setattr(Feed, "frames", frames)
     opened = []
-    from rcan_video.media.decode import Source
-
     resume = Source.resume
     monkeypatch.setattr(Source, "resume", lambda self, mark: opened.append(resume(self, mark)) or opened[-1])
     upscale(job)
@@ -235,6 +235,34 @@ def test_damage_is_told_however_often_the_job_was_interrupted(tmp_path: Path, su
         wanted_report.frames_out,
     )
     assert_same(read_video(tmp_path / "out.mkv"), read_video(tmp_path / "whole.mkv"))
+
+
+@pytest.mark.parametrize(("codec", "number"), [("libx264", 23), ("libx265", 17), ("libx265", 19), ("libx265", 21)])
+def test_damage_behind_a_landing(tmp_path: Path, codec: str, number: int) -> None:
+    """What a decoder shows for what is missing hangs on all that it decoded before, and the frame behind a segment
+    may be whole all the same: damage is decoded from the top, and counted once."""
+    needs_encoder(codec)
+    settings = {"libx264": {"g": "6", "bf": "2"}, "libx265": {"x265-params": "keyint=6:bframes=2:pools=1"}}
+    whole = make_clip(tmp_path / "in.mp4", codec=codec, size=SIZE, frames=FRAMES, options=settings[codec])
+    source = damage(whole, number)
+    wanted = upscale(options(source, tmp_path / "whole.mkv"))
+    job = options(source, tmp_path / "out.mkv")
+    interrupt(job, 25)
+    report = upscale(job)
+    assert report.kept
+    assert replace(report, output=None, seconds=0, stages={}, kept=0, reused=0) == replace(
+        wanted, output=None, seconds=0, stages={}, reused=0
+    )
+    assert_same(read_video(tmp_path / "out.mkv"), read_video(tmp_path / "whole.mkv"))
+
+
+def test_alpha_that_is_left_out_stays_out_where_a_landing_fails(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "in.mkv", codec="ffv1", pix_fmt="yuva420p", size=SIZE, frames=12)
+    with Source(str(path), index=read_index(str(path))) as source:
+        source.leave_alpha_out()
+        mark = [source.mark(frame) for frame in source.frames()][8]
+        assert not source.resume(replace(mark, digest="0" * 32))
+        assert {len(frame.planes) for frame in source.frames()} == {3}
 
 
 def test_packets_that_give_no_frame_and_no_error_are_told(tmp_path: Path) -> None:
