@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from rcan_video.errors import InputError, Interrupted, OutputError, UsageError
+from rcan_video.frames import ColorTags
 from rcan_video.job import upscale
 from rcan_video.media.decode import Source
 from rcan_video.media.index import read_index
@@ -384,6 +385,28 @@ def test_another_input_under_the_same_name_is_noticed(clip: Path, tmp_path: Path
         upscale(job)
     report = upscale(replace(job, restart=True))
     assert (report.kept, report.frames_out) == (0, FRAMES + 1)
+
+
+def test_another_input_whose_packets_have_the_same_sizes_is_noticed(tmp_path: Path) -> None:
+    """As those of uncompressed video, DV and DNxHD do."""
+    source = make_clip(tmp_path / "in.mkv", codec="rawvideo", size=SIZE, frames=FRAMES)
+    job = options(source, tmp_path / "out.mp4")
+    interrupt(job, 25)
+    damage(source, 3, b"\x55").replace(source)
+    with pytest.raises(UsageError, match="a job with another input"):
+        upscale(job)
+
+
+def test_another_colour_description_is_noticed(tmp_path: Path) -> None:
+    """The same packets in the same container, which says something else of them."""
+    source = make_clip(tmp_path / "in.mp4", codec="mpeg4", size=SIZE, frames=FRAMES, tags=ColorTags(1, 1, 1, 1))
+    job = options(source, tmp_path / "out.mp4")
+    interrupt(job, 25)
+    content = source.read_bytes()
+    at = content.index(b"nclx") + 8  # behind primaries and transfer, two bytes each
+    source.write_bytes(content[:at] + b"\x00\x06" + content[at + 2 :])
+    with pytest.raises(UsageError, match="another colour description"):
+        upscale(job)
 
 
 def test_two_runs_of_one_job_keep_apart(clip: Path, tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def identity(options: Options, scale: int, sha256: str, target: VideoTarget, ind
     settings = " ".join(f"{key}={value}" for key, value in sorted(target.options.items()))
     return {
         "input": index.digest,
+        "colour description": str(target.color),
         "--model": sha256,
         "--scale": str(scale),
         "--start": str(options.start or 0),
