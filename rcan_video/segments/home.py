@@ -28,7 +28,9 @@ def home(output: str, work_dir: str | None) -> Path:
     if work_dir is None:
         return target.with_name(name + _ENDING)
     folder = Path(work_dir)
-    if not folder.is_dir():
+    with output_errors(work_dir):
+        there = folder.is_dir()
+    if not there:
         raise OutputError(f"--work-dir {work_dir} is no folder: make it, or name another")
     # Outputs of one name in several folders have jobs of their own.
     where = hashlib.blake2b(os.fsencode(target), digest_size=4).hexdigest()
@@ -38,7 +40,10 @@ def home(output: str, work_dir: str | None) -> Path:
 def finished(folder: Path, output: Path) -> Done | None:
     """What was done of a job whose ``output`` has its name, where only its ``folder`` is left to be removed: that
     happens here. None for any other state. Raises OutputError."""
-    if not folder.is_dir() or not output.is_file():
+    try:
+        if not folder.is_dir() or not output.is_file():
+            return None
+    except OSError:  # a name that is too long, a folder that may not be looked into: what comes next will say so
         return None
     with JobFolder(folder) as job:
         if job.done.joined is None or job.done.joined != output.stat().st_size:
