@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from rcan_video.options import DeviceOptions, EncodeOptions, FrameOptions, Optio
 from rcan_video.progress import Silent
 from rcan_video.segments import job as segments_job
 from rcan_video.segments.home import home
+from rcan_video.segments.plan import cut
 from rcan_video.segments.run import Feed
 from rcan_video.segments.store import JobFolder
 from tests.clips import damage, make_clip, needs_encoder, read_packets, read_video
@@ -216,6 +218,22 @@ def test_where_times_cannot_be_trusted_frames_are_counted(tmp_path: Path, kind: 
     assert report.kept == 20
     assert report.frames_in == (30 if kind == "cfr" else FRAMES)
     assert_same(read_video(tmp_path / "out.mkv"), wanted)
+
+
+@pytest.mark.parametrize("frames", [FrameOptions(), FrameOptions("off", "cfr", Fraction(40))])
+def test_a_header_that_promises_a_thousand_years(tmp_path: Path, frames: FrameOptions) -> None:
+    source = make_clip(tmp_path / "in.mkv", size=SIZE, frames=30, options={"g": "6"})
+    content = source.read_bytes()
+    at = content.index(b"\x44\x89\x88") + 3  # Duration, eight bytes, in milliseconds
+    source.write_bytes(content[:at] + struct.pack(">d", 3e13) + content[at + 8 :])
+    job = options(source, tmp_path / "out.mp4", frames=frames)
+    interrupt(job, 25)
+    assert len(json.loads((home(job.output, None) / "plan.json").read_text())["starts"]) < 6
+    assert upscale(job).frames_out == (48 if frames.fps else 30)
+
+
+def test_a_plan_is_bounded() -> None:
+    assert len(cut({}, 24, 10**12, None)) == 100_000
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])

@@ -93,6 +93,7 @@ class Source:
         """When the last packet came."""
         self._from: Fraction | None = None
         self._opaque = False
+        self._landed: tuple[int, int] | None = None  # damaged packets and frames before the place resumed at
         self._open()
         try:
             self._begin()
@@ -265,7 +266,7 @@ class Source:
             raise
         self.decoded = 0
         self.damage.packets = self.damage.frames = 0
-        self._landed: tuple[int, int] | None = None  # the damage before the place that was resumed at
+        self._landed = None
         self._settled = False
         self._time_base = time_base(self._stream)
         self._timeline = Timeline(self._time_base, nominal_rate(self._stream))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from fractions import Fraction
+from math import ceil
 from pathlib import Path
 
 from rcan_video.engine.base import Engine
@@ -88,8 +90,20 @@ def _begin(job: Job, folder: JobFolder, target: VideoTarget, index: Index) -> En
 def _plan(job: Job, now: Mapping[str, str], engine: Engine, index: Index) -> Plan:
     source = job.source
     times = index.between(source.info.start, source.end).tolist() if index.seekable and job.pace.stateless else []
-    frames = len(times) or job.info.frames or index.frames
+    frames = len(times) or _expected(job, index)
     return cut(now, choose_length(engine, source.first(), frames), frames, times or None)
+
+
+def _expected(job: Job, index: Index) -> int:
+    """How many frames to expect where they are counted: as many as the header says, which may say anything, but no more
+    than the packets give."""
+    source = job.source.info
+    if job.pace.stateless:
+        most = index.frames
+    else:
+        span = (index.times[-1] - index.times[0]).item() * source.time_base if len(index.times) else Fraction(0)
+        most = ceil(max(index.frames / source.rate, span + 1 / source.rate) * job.info.rate)
+    return min(job.info.frames or most, most)
 
 
 def _compute(job: Job, folder: JobFolder, engine: Engine, target: VideoTarget) -> Counts:
