@@ -68,7 +68,8 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
             with job.writer(None) as writer:
                 return in_one_go(job, writer, None)
         with job.part_file() as part, job.writer(part) as writer:
-            whole = why_whole(writer.target, writer.container, job.info)
+            times = index.times if index is not None and pace.stateless else None
+            whole = why_whole(writer.target, writer.container, job.info, times)
             if index is None or whole is not None:
                 if whole is not None and not (job.info.frames and job.info.frames <= LONGEST):
                     job.told.append(f"a run that is interrupted will have to begin again: {whole}")

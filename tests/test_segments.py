@@ -200,6 +200,19 @@ def test_every_encoder_in_segments(
         assert abs(at - source_at) < Fraction(1, 1000)
 
 
+@pytest.mark.parametrize(("seconds", "kept"), [(1, 20), (20, 0)])
+def test_frames_that_lie_far_apart_in_fine_ticks(tmp_path: Path, seconds: int, kept: int) -> None:
+    """Slides and screens: a segment counts in the source's ticks, and MP4 in 32 bits."""
+    times = [k * 10_000_000 * seconds for k in range(FRAMES)]
+    source = make_clip(
+        tmp_path / "in.nut", codec="ffv1", size=SIZE, pts=times, rate=25, time_base=Fraction(1, 10_000_000)
+    )
+    job = options(source, tmp_path / "out.mkv")
+    interrupt(job, 25)
+    assert upscale(job).kept == kept
+    assert [time for time, _ in read_video(tmp_path / "out.mkv")] == [k * seconds for k in range(FRAMES)]
+
+
 @pytest.mark.parametrize("kind", ["elementary", "avi", "cfr"])
 def test_where_times_cannot_be_trusted_frames_are_counted(tmp_path: Path, kind: str) -> None:
     changes: dict[str, object] = {}
