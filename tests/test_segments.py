@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import signal
@@ -330,6 +331,60 @@ def test_holes_where_frames_are_counted(tmp_path: Path) -> None:
         (home(job.output, None) / name).unlink()
     assert upscale(job).kept == 10
     assert_same(read_video(tmp_path / "out.mkv"), wanted)
+
+
+def test_a_hole_behind_a_segment_without_a_mark(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:
+    """What the input's end left so: the decoder does not start over, it reads on."""
+    wanted = unbroken(clip, tmp_path / "whole.mp4")
+    job = options(clip, tmp_path / "out.mp4")
+    interrupt(job, 45)
+    folder = home(job.output, None)
+    (folder / "000001.mp4").unlink()
+    done = json.loads((folder / "done.json").read_text())
+    done["segments"]["2"]["mark"] = None
+    (folder / "done.json").write_text(json.dumps(done))
+    openings, real = iter(range(2)), Feed._open
+    monkeypatch.setattr(Feed, "_open", lambda self: (next(openings), real(self))[1])
+    assert upscale(job).kept == 20
+    assert_same(read_video(tmp_path / "out.mp4"), wanted)
+
+
+def test_what_cannot_be_recorded_is_not_called_kept(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path
+) -> None:
+    job, watcher, real = options(clip, tmp_path / "out.mp4"), Watcher(), JobFolder._save_done
+
+    def save_done(self: JobFolder) -> None:
+        if len(self.done.records) == 2:
+            raise OutputError("the disk is full")
+        real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "_save_done", save_done)
+        with pytest.raises(OutputError, match="the disk is full"):
+            upscale(job, watcher)
+    assert watcher.notices == [
+        f"10 of 45 frames are kept in {home(job.output, None)}: the same command goes on from there"
+    ]
+    assert upscale(job).kept == 10
+
+
+def test_a_file_system_without_locks(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:
+    monkeypatch.setattr("fcntl.flock", raising(OSError(errno.ENOLCK, "No locks available")))
+    with pytest.raises(OutputError, match=r"has no locks \(No locks available\): name a --work-dir"):
+        upscale(options(clip, tmp_path / "out.mp4"))
+
+
+@pytest.mark.parametrize("field", ["frames", "first", "end"])
+def test_a_number_beyond_all_bounds_is_damage(clip: Path, tmp_path: Path, field: str) -> None:
+    job = options(clip, tmp_path / "out.mp4")
+    interrupt(job, 15)
+    records = home(job.output, None) / "done.json"
+    done = json.loads(records.read_text())
+    done["segments"]["0"]["encoded"][field] = 10**30
+    records.write_text(json.dumps(done))
+    with pytest.raises(OutputError, match=r"the records in .* are damaged"):
+        upscale(job)
 
 
 @pytest.mark.parametrize("holes", [(0, 2), (1,)])
