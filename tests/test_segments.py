@@ -614,6 +614,25 @@ def test_a_process_that_is_killed(clip: Path, tmp_path: Path, signum: int) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4", "whole.mp4"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_job_that_ended_with_its_folder_in_place_and_another_input(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path, overwrite: bool
+) -> None:
+    """What is there is not what is asked for now."""
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "remove", raising(Kill()))
+        with pytest.raises(Kill):
+            upscale(options(clip, tmp_path / "out.mp4"))
+    other = make_clip(tmp_path / "other.mp4", size=SIZE, frames=12)
+    job = options(other, tmp_path / "out.mp4", overwrite=overwrite)
+    if not overwrite:
+        with pytest.raises(OutputError, match="exists already"):
+            upscale(job)
+    else:
+        assert upscale(job).frames_out == 12
+    assert not home(job.output, None).exists()
+
+
 def raising(error: BaseException) -> Callable[..., Any]:
     def fail(*_: object, **__: object) -> Any:
         raise error
