@@ -24,6 +24,7 @@ from rcan_video.errors import InputError, Interrupted, OutputError, UsageError
 from rcan_video.frames import ColorTags
 from rcan_video.job import upscale
 from rcan_video.media.decode import Source
+from rcan_video.media.files import PartFile
 from rcan_video.media.index import read_index
 from rcan_video.options import DeviceOptions, EncodeOptions, FrameOptions, Options
 from rcan_video.progress import Silent
@@ -612,6 +613,22 @@ def test_a_process_that_is_killed(clip: Path, tmp_path: Path, signum: int) -> No
         assert (done.returncode, "of an earlier run" in done.stderr) == (0, True)
     assert_same(read_video(tmp_path / "out.mp4"), wanted)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4", "whole.mp4"]
+
+
+def test_ctrl_c_behind_the_rename(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:
+    job, commit = options(clip, tmp_path / "out.mp4"), PartFile.commit
+    with monkeypatch.context() as patch:
+        patch.setattr(PartFile, "commit", lambda self: (commit(self), raising(KeyboardInterrupt())()))
+        with pytest.raises(Interrupted, match="45 of 45 frames are kept"):
+            upscale(job)
+    watcher = Watcher()
+    assert upscale(job, watcher).frames_out == FRAMES
+    assert "is complete" in watcher.notices[0]
+
+
+def test_ctrl_c_while_the_folder_is_removed(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:
+    monkeypatch.setattr(JobFolder, "remove", raising(KeyboardInterrupt()))
+    assert upscale(options(clip, tmp_path / "out.mp4")).frames_out == FRAMES
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

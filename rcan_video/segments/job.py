@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -39,7 +39,8 @@ def in_segments(job: Job, rehearsed: Writer, index: Index) -> Report:
                 raise
             why = str(error) or "interrupted"
             raise Interrupted(f"{why}: {_kept(folder)}") from None
-        folder.remove()
+        with suppress(KeyboardInterrupt):  # too late: the output is there
+            folder.remove()
     return report
 
 
@@ -158,7 +159,8 @@ def _join(job: Job, folder: JobFolder, rehearsed: Writer, index: Index, counts: 
         try:
             part.commit()
         except BaseException:
-            folder.joined(None)
+            if part.path.exists():  # else it has its name: the next run will see that
+                folder.joined(None)
             raise
     return report
 
