@@ -10,6 +10,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -529,6 +530,25 @@ def test_a_work_dir_of_ones_own(clip: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "work").iterdir()) == []
     with pytest.raises(OutputError, match=r"--work-dir .*nowhere is no folder"):
         upscale(replace(job, work_dir=str(tmp_path / "nowhere"), overwrite=True))
+
+
+def test_a_crash_in_the_join_onto_another_disk_leaves_nothing_for_ever(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path
+) -> None:
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system")
+    with tempfile.TemporaryDirectory(dir=shm) as work:
+        job = options(clip, tmp_path / "out.mp4", work_dir=work)
+        with monkeypatch.context() as patch:
+            patch.setattr(segments_job.Job, "check", raising(Kill()))
+            patch.setattr(PartFile, "__exit__", lambda *_: None)
+            with pytest.raises(Kill):
+                upscale(job)
+        before = set(tmp_path.glob(".out*"))
+        assert upscale(job).kept == FRAMES
+        assert before - set(tmp_path.glob(".out*"))
+        assert list(Path(work).iterdir()) == []
 
 
 def test_max_time_stops_in_good_order(clip: Path, tmp_path: Path) -> None:
