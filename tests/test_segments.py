@@ -511,6 +511,16 @@ def test_two_runs_of_one_job_keep_apart(clip: Path, tmp_path: Path) -> None:
     assert len(read_video(tmp_path / "out.mp4")) == FRAMES
 
 
+def test_a_run_that_ends_while_another_begins(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:
+    """The second one has found no output at its start, and gets the lock when the first one lets it go."""
+    job, watcher, hold = options(clip, tmp_path / "out.mp4"), Watcher(), JobFolder._hold
+    monkeypatch.setattr(JobFolder, "_hold", lambda self: (Path(job.output).write_bytes(b"done"), hold(self))[1])
+    with pytest.raises(OutputError, match="exists already"):
+        upscale(job, watcher)
+    assert watcher.updates == []
+    assert not home(job.output, None).exists()
+
+
 def test_remnants_of_a_crash_are_swept_away(clip: Path, tmp_path: Path) -> None:
     job = options(clip, tmp_path / "out.mp4")
     interrupt(job, 25)

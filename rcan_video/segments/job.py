@@ -12,6 +12,7 @@ from rcan_video.engine.base import Engine
 from rcan_video.errors import Interrupted, RcanVideoError, VerificationError
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.encode import Writer
+from rcan_video.media.files import check_output
 from rcan_video.media.index import Index
 from rcan_video.media.join import join
 from rcan_video.media.segment import suffix
@@ -33,6 +34,8 @@ def in_segments(job: Job, rehearsed: Writer, index: Index) -> Report:
     where = home(job.options.output, job.options.work_dir)
     with JobFolder(where, suffix(rehearsed.target), restart=job.options.restart) as folder:
         try:
+            # Again: another run of this job may have ended since, and let go of the folder.
+            check_output(job.options.input, job.options.output, overwrite=job.options.overwrite)
             report = _run(job, folder, rehearsed, index)
         except (KeyboardInterrupt, Interrupted) as error:
             if not folder.done.records:
