@@ -33,13 +33,13 @@ def create(path: Path, mode: int = 0o600) -> None:
 
 def lock(handle: int) -> bool:
     """Hold an open file for this process until it is closed, which the system does where the process dies. False where
-    another process holds it."""
+    another process holds it. Raises OSError where the file system has no locks."""
     try:
         import fcntl
     except ImportError:  # Windows, which has no such lock
         return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
     return True

@@ -23,7 +23,7 @@ from rcan_video.one_go import in_one_go
 from rcan_video.options import STREAM_FORMATS, Options, Report
 from rcan_video.prepare import Job
 from rcan_video.progress import Progress, Silent
-from rcan_video.segments.home import finished, home
+from rcan_video.segments.home import asked, finished, home, may_be_finished
 from rcan_video.segments.job import in_segments
 from rcan_video.segments.plan import LONGEST
 from rcan_video.segments.store import Done
@@ -43,14 +43,21 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         raise UsageError("--format is for standard output: the ending of a file says its container")
     if options.streams.audio_bitrate is not None and options.streams.audio_codec in (None, "copy"):
         raise UsageError("--audio-bitrate is for audio that is encoded again: give --audio-codec too, or leave it out")
+    folder = None
     if options.output != PIPE and not options.restart:
-        done = finished(home(options.output, options.work_dir), Path(options.output))
-        if done is not None:
-            return _tidied(options, progress, done)
-    check_output(options.input, options.output, overwrite=options.overwrite)
+        folder = home(options.output, options.work_dir)
+        folder = folder if may_be_finished(folder, Path(options.output)) else None
+    if folder is None:
+        check_output(options.input, options.output, overwrite=options.overwrite)
     model = load_model(options.model.model, options.model.scale)
     choice = choose(options.device)
     index = None if options.input == PIPE else read_index(options.input)
+    if folder is not None:
+        now = {"input": "a pipe"} if index is None else asked(options, model.scale, model.sha256, index)
+        done = finished(folder, Path(options.output), now)
+        if done is not None:
+            return _tidied(options, progress, done)
+        check_output(options.input, options.output, overwrite=options.overwrite)
     stop = threading.Event()
     with Source(
         options.input,
@@ -68,7 +75,8 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
             with job.writer(None) as writer:
                 return in_one_go(job, writer, None)
         with job.part_file() as part, job.writer(part) as writer:
-            whole = why_whole(writer.target, writer.container, job.info)
+            times = index.times if index is not None and pace.stateless else None
+            whole = why_whole(writer.target, writer.container, job.info, times)
             if index is None or whole is not None:
                 if whole is not None and not (job.info.frames and job.info.frames <= LONGEST):
                     job.told.append(f"a run that is interrupted will have to begin again: {whole}")

@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "rcan_video")
 SAMPLE = ROOT / "examples/sample.mp4"
 FRAMES = 6
-INTERRUPTED = "rcan-video: interrupted, nothing is kept; again: rcan-video "
+INTERRUPTED = "rcan-video: interrupted, this run has kept nothing; again: rcan-video "
 QUICK = ("--device", "cpu", "--threads", "1")
 SECONDS = 60.0  # for a process to do what takes it three
 

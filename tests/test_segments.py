@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import signal
 import stat
+import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,11 +24,16 @@ import pytest
 
 from rcan_video.engine.torch_engine import TorchEngine
 from rcan_video.errors import DeviceError, InputError, Interrupted, OutOfMemory, OutputError, UsageError
+from rcan_video.frames import ColorTags
 from rcan_video.job import upscale
+from rcan_video.media.decode import Source
+from rcan_video.media.files import PartFile
+from rcan_video.media.index import read_index
 from rcan_video.options import DeviceOptions, EncodeOptions, FrameOptions, Options
 from rcan_video.progress import Silent
 from rcan_video.segments import job as segments_job
 from rcan_video.segments.home import home
+from rcan_video.segments.plan import cut
 from rcan_video.segments.run import Feed
 from rcan_video.segments.store import JobFolder
 from tests.clips import damage, make_clip, needs_encoder, read_packets, read_video
@@ -152,8 +160,6 @@ def test_an_interrupted_job_lands_instead_of_decoding_from_the_top(
 
     monkeypatch.setattr(Feed, "frames", frames)
     opened = []
-    from rcan_video.media.decode import Source
-
     resume = Source.resume
     monkeypatch.setattr(Source, "resume", lambda self, mark: opened.append(resume(self, mark)) or opened[-1])
     upscale(job)
@@ -199,6 +205,19 @@ def test_every_encoder_in_segments(
         assert abs(at - source_at) < Fraction(1, 1000)
 
 
+@pytest.mark.parametrize(("seconds", "kept"), [(1, 20), (20, 0)])
+def test_frames_that_lie_far_apart_in_fine_ticks(tmp_path: Path, seconds: int, kept: int) -> None:
+    """Slides and screens: a segment counts in the source's ticks, and MP4 in 32 bits."""
+    times = [k * 10_000_000 * seconds for k in range(FRAMES)]
+    source = make_clip(
+        tmp_path / "in.nut", codec="ffv1", size=SIZE, pts=times, rate=25, time_base=Fraction(1, 10_000_000)
+    )
+    job = options(source, tmp_path / "out.mkv")
+    interrupt(job, 25)
+    assert upscale(job).kept == kept
+    assert [time for time, _ in read_video(tmp_path / "out.mkv")] == [k * seconds for k in range(FRAMES)]
+
+
 @pytest.mark.parametrize("kind", ["elementary", "avi", "cfr"])
 def test_where_times_cannot_be_trusted_frames_are_counted(tmp_path: Path, kind: str) -> None:
     changes: dict[str, object] = {}
@@ -219,6 +238,22 @@ def test_where_times_cannot_be_trusted_frames_are_counted(tmp_path: Path, kind: 
     assert_same(read_video(tmp_path / "out.mkv"), wanted)
 
 
+@pytest.mark.parametrize("frames", [FrameOptions(), FrameOptions("off", "cfr", Fraction(40))])
+def test_a_header_that_promises_a_thousand_years(tmp_path: Path, frames: FrameOptions) -> None:
+    source = make_clip(tmp_path / "in.mkv", size=SIZE, frames=30, options={"g": "6"})
+    content = source.read_bytes()
+    at = content.index(b"\x44\x89\x88") + 3  # Duration, eight bytes, in milliseconds
+    source.write_bytes(content[:at] + struct.pack(">d", 3e13) + content[at + 8 :])
+    job = options(source, tmp_path / "out.mp4", frames=frames)
+    interrupt(job, 25)
+    assert len(json.loads((home(job.output, None) / "plan.json").read_text())["starts"]) < 6
+    assert upscale(job).frames_out == (48 if frames.fps else 30)
+
+
+def test_a_plan_is_bounded() -> None:
+    assert len(cut({}, 24, 10**12, None)) == 100_000
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
 @pytest.mark.parametrize("number", [14, 31])
 def test_damage_is_told_however_often_the_job_was_interrupted(tmp_path: Path, suffix: str, number: int) -> None:
@@ -237,6 +272,34 @@ def test_damage_is_told_however_often_the_job_was_interrupted(tmp_path: Path, su
         wanted_report.frames_out,
     )
     assert_same(read_video(tmp_path / "out.mkv"), read_video(tmp_path / "whole.mkv"))
+
+
+@pytest.mark.parametrize(("codec", "number"), [("libx264", 23), ("libx265", 17), ("libx265", 19), ("libx265", 21)])
+def test_damage_behind_a_landing(tmp_path: Path, codec: str, number: int) -> None:
+    """What a decoder shows for what is missing hangs on all that it decoded before, and the frame behind a segment
+    may be whole all the same: damage is decoded from the top, and counted once."""
+    needs_encoder(codec)
+    settings = {"libx264": {"g": "6", "bf": "2"}, "libx265": {"x265-params": "keyint=6:bframes=2:pools=1"}}
+    whole = make_clip(tmp_path / "in.mp4", codec=codec, size=SIZE, frames=FRAMES, options=settings[codec])
+    source = damage(whole, number)
+    wanted = upscale(options(source, tmp_path / "whole.mkv"))
+    job = options(source, tmp_path / "out.mkv")
+    interrupt(job, 25)
+    report = upscale(job)
+    assert report.kept
+    assert replace(report, output=None, seconds=0, stages={}, kept=0, reused=0) == replace(
+        wanted, output=None, seconds=0, stages={}, reused=0
+    )
+    assert_same(read_video(tmp_path / "out.mkv"), read_video(tmp_path / "whole.mkv"))
+
+
+def test_alpha_that_is_left_out_stays_out_where_a_landing_fails(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "in.mkv", codec="ffv1", pix_fmt="yuva420p", size=SIZE, frames=12)
+    with Source(str(path), index=read_index(str(path))) as source:
+        source.leave_alpha_out()
+        mark = [source.mark(frame) for frame in source.frames()][8]
+        assert not source.resume(replace(mark, digest="0" * 32))
+        assert {len(frame.planes) for frame in source.frames()} == {3}
 
 
 def test_packets_that_give_no_frame_and_no_error_are_told(tmp_path: Path) -> None:
@@ -272,6 +335,60 @@ def test_holes_where_frames_are_counted(tmp_path: Path) -> None:
         (home(job.output, None) / name).unlink()
     assert upscale(job).kept == 10
     assert_same(read_video(tmp_path / "out.mkv"), wanted)
+
+
+def test_a_hole_behind_a_segment_without_a_mark(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:
+    """What the input's end left so: the decoder does not start over, it reads on."""
+    wanted = unbroken(clip, tmp_path / "whole.mp4")
+    job = options(clip, tmp_path / "out.mp4")
+    interrupt(job, 45)
+    folder = home(job.output, None)
+    (folder / "000001.mp4").unlink()
+    done = json.loads((folder / "done.json").read_text())
+    done["segments"]["2"]["mark"] = None
+    (folder / "done.json").write_text(json.dumps(done))
+    openings, real = iter(range(2)), Feed._open
+    monkeypatch.setattr(Feed, "_open", lambda self: (next(openings), real(self))[1])
+    assert upscale(job).kept == 20
+    assert_same(read_video(tmp_path / "out.mp4"), wanted)
+
+
+def test_what_cannot_be_recorded_is_not_called_kept(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path
+) -> None:
+    job, watcher, real = options(clip, tmp_path / "out.mp4"), Watcher(), JobFolder._save_done
+
+    def save_done(self: JobFolder) -> None:
+        if len(self.done.records) == 2:
+            raise OutputError("the disk is full")
+        real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "_save_done", save_done)
+        with pytest.raises(OutputError, match="the disk is full"):
+            upscale(job, watcher)
+    assert watcher.notices == [
+        f"10 of 45 frames are kept in {home(job.output, None)}: the same command goes on from there"
+    ]
+    assert upscale(job).kept == 10
+
+
+def test_a_file_system_without_locks(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:
+    monkeypatch.setattr("fcntl.flock", raising(OSError(errno.ENOLCK, "No locks available")))
+    with pytest.raises(OutputError, match=r"has no locks \(No locks available\): name a --work-dir"):
+        upscale(options(clip, tmp_path / "out.mp4"))
+
+
+@pytest.mark.parametrize("field", ["frames", "first", "end"])
+def test_a_number_beyond_all_bounds_is_damage(clip: Path, tmp_path: Path, field: str) -> None:
+    job = options(clip, tmp_path / "out.mp4")
+    interrupt(job, 15)
+    records = home(job.output, None) / "done.json"
+    done = json.loads(records.read_text())
+    done["segments"]["0"]["encoded"][field] = 10**30
+    records.write_text(json.dumps(done))
+    with pytest.raises(OutputError, match=r"the records in .* are damaged"):
+        upscale(job)
 
 
 @pytest.mark.parametrize("holes", [(0, 2), (1,)])
@@ -408,6 +525,28 @@ def test_another_input_under_the_same_name_is_noticed(clip: Path, tmp_path: Path
     assert (report.kept, report.frames_out) == (0, FRAMES + 1)
 
 
+def test_another_input_whose_packets_have_the_same_sizes_is_noticed(tmp_path: Path) -> None:
+    """As those of uncompressed video, DV and DNxHD do."""
+    source = make_clip(tmp_path / "in.mkv", codec="rawvideo", size=SIZE, frames=FRAMES)
+    job = options(source, tmp_path / "out.mp4")
+    interrupt(job, 25)
+    damage(source, 3, b"\x55").replace(source)
+    with pytest.raises(UsageError, match="a job with another input"):
+        upscale(job)
+
+
+def test_another_colour_description_is_noticed(tmp_path: Path) -> None:
+    """The same packets in the same container, which says something else of them."""
+    source = make_clip(tmp_path / "in.mp4", codec="mpeg4", size=SIZE, frames=FRAMES, tags=ColorTags(1, 1, 1, 1))
+    job = options(source, tmp_path / "out.mp4")
+    interrupt(job, 25)
+    content = source.read_bytes()
+    at = content.index(b"nclx") + 8  # behind primaries and transfer, two bytes each
+    source.write_bytes(content[:at] + b"\x00\x06" + content[at + 2 :])
+    with pytest.raises(UsageError, match="another colour description"):
+        upscale(job)
+
+
 def test_two_runs_of_one_job_keep_apart(clip: Path, tmp_path: Path) -> None:
     job = options(clip, tmp_path / "out.mp4")
 
@@ -420,6 +559,16 @@ def test_two_runs_of_one_job_keep_apart(clip: Path, tmp_path: Path) -> None:
 
     upscale(job, Second())
     assert len(read_video(tmp_path / "out.mp4")) == FRAMES
+
+
+def test_a_run_that_ends_while_another_begins(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:
+    """The second one has found no output at its start, and gets the lock when the first one lets it go."""
+    job, watcher, hold = options(clip, tmp_path / "out.mp4"), Watcher(), JobFolder._hold
+    monkeypatch.setattr(JobFolder, "_hold", lambda self: (Path(job.output).write_bytes(b"done"), hold(self))[1])
+    with pytest.raises(OutputError, match="exists already"):
+        upscale(job, watcher)
+    assert watcher.updates == []
+    assert not home(job.output, None).exists()
 
 
 def test_remnants_of_a_crash_are_swept_away(clip: Path, tmp_path: Path) -> None:
@@ -441,6 +590,25 @@ def test_a_work_dir_of_ones_own(clip: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "work").iterdir()) == []
     with pytest.raises(OutputError, match=r"--work-dir .*nowhere is no folder"):
         upscale(replace(job, work_dir=str(tmp_path / "nowhere"), overwrite=True))
+
+
+def test_a_crash_in_the_join_onto_another_disk_leaves_nothing_for_ever(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path
+) -> None:
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system")
+    with tempfile.TemporaryDirectory(dir=shm) as work:
+        job = options(clip, tmp_path / "out.mp4", work_dir=work)
+        with monkeypatch.context() as patch:
+            patch.setattr(segments_job.Job, "check", raising(Kill()))
+            patch.setattr(PartFile, "__exit__", lambda *_: None)
+            with pytest.raises(Kill):
+                upscale(job)
+        before = set(tmp_path.glob(".out*"))
+        assert upscale(job).kept == FRAMES
+        assert before - set(tmp_path.glob(".out*"))
+        assert list(Path(work).iterdir()) == []
 
 
 def test_max_time_stops_in_good_order(clip: Path, tmp_path: Path) -> None:
@@ -589,6 +757,41 @@ def test_a_process_that_is_killed(clip: Path, tmp_path: Path, signum: int) -> No
         assert (done.returncode, "of an earlier run" in done.stderr) == (0, True)
     assert_same(read_video(tmp_path / "out.mp4"), wanted)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4", "whole.mp4"]
+
+
+def test_ctrl_c_behind_the_rename(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:
+    job, commit = options(clip, tmp_path / "out.mp4"), PartFile.commit
+    with monkeypatch.context() as patch:
+        patch.setattr(PartFile, "commit", lambda self: (commit(self), raising(KeyboardInterrupt())()))
+        with pytest.raises(Interrupted, match="45 of 45 frames are kept"):
+            upscale(job)
+    watcher = Watcher()
+    assert upscale(job, watcher).frames_out == FRAMES
+    assert "is complete" in watcher.notices[0]
+
+
+def test_ctrl_c_while_the_folder_is_removed(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:
+    monkeypatch.setattr(JobFolder, "remove", raising(KeyboardInterrupt()))
+    assert upscale(options(clip, tmp_path / "out.mp4")).frames_out == FRAMES
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_job_that_ended_with_its_folder_in_place_and_another_input(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path, overwrite: bool
+) -> None:
+    """What is there is not what is asked for now."""
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "remove", raising(Kill()))
+        with pytest.raises(Kill):
+            upscale(options(clip, tmp_path / "out.mp4"))
+    other = make_clip(tmp_path / "other.mp4", size=SIZE, frames=12)
+    job = options(other, tmp_path / "out.mp4", overwrite=overwrite)
+    if not overwrite:
+        with pytest.raises(OutputError, match="exists already"):
+            upscale(job)
+    else:
+        assert upscale(job).frames_out == 12
+    assert not home(job.output, None).exists()
 
 
 def raising(error: BaseException) -> Callable[..., Any]:

@@ -148,6 +148,15 @@ def test_a_link_keeps_pointing_where_it_did(tmp_path: Path) -> None:
     assert link.is_symlink() and (tmp_path / "far" / "real.mp4").read_text() == "new"
 
 
+@pytest.mark.parametrize("place", ["output", "work_dir"])
+def test_folders_whose_name_is_too_long(tmp_path: Path, place: str) -> None:
+    clip = make_clip(tmp_path / "in.mp4")
+    folder = str(tmp_path / ("x" * 300))
+    job = Options(str(clip), f"{folder}/out.mp4") if place == "output" else Options(str(clip), "o.mp4", work_dir=folder)
+    with pytest.raises(OutputError, match=r"x{300}.*: File name too long"):
+        upscale(job)
+
+
 def test_names_that_are_too_long(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=2)
     with pytest.raises(OutputError, match="File name too long"):

@@ -44,7 +44,8 @@ def _run(command: click.Command, name: str, *, debug: bool) -> int:
         return error.exit_code
     except (KeyboardInterrupt, Interrupted) as error:
         again = shlex.join([name, *sys.argv[1:]])
-        _say(name, f"{error}; to go on: {again}" if str(error) else f"interrupted, nothing is kept; again: {again}")
+        state = f"{error}; to go on" if str(error) else "interrupted, this run has kept nothing; again"
+        _say(name, f"{state}: {again}")
         return Interrupted.exit_code
     except PipeClosed as error:
         return error.exit_code

@@ -92,6 +92,8 @@ class Source:
         self.alive = time.monotonic()
         """When the last packet came."""
         self._from: Fraction | None = None
+        self._opaque = False
+        self._landed: tuple[int, int] | None = None  # damaged packets and frames before the place resumed at
         self._open()
         try:
             self._begin()
@@ -132,9 +134,18 @@ class Source:
                 return
             if raw.is_corrupt and self._settled:
                 self.damage.frame(self.decoded)
+            if self._landed is not None and self._landed != (self.damage.packets, self.damage.frames):
+                yield from self._from_the_top(self.decoded)
+                return
             frame = Frame(self._planes(raw), pts, duration, self.decoded)
             self.decoded += 1
             yield frame
+
+    def _from_the_top(self, place: int) -> Iterator[Frame]:
+        """Frames from ``place`` on, where damage was met behind a landing: what a decoder shows for what is missing
+        hangs on all that it has decoded before, and so does what counts as damaged."""
+        self._rewind()
+        yield from (frame for frame in self.frames() if frame.index >= place)
 
     def _to_the_end(self, frames: Iterator[Stamped]) -> Iterator[Stamped]:
         """``frames``, the last of an MP4 shown as long as the track lasts: what FFmpeg says of its duration is that of
@@ -178,17 +189,17 @@ class Source:
         """
         first = self._land(mark.pts)
         if first is None or first[1] != mark.pts or digest(self._planes(first[0])) != mark.digest:
-            self.container.close()
-            self._open()
-            self._begin()
+            self._rewind()
             return False
         self._first = first
         self.decoded = mark.index
-        self.damage.packets, self.damage.frames = mark.damaged_packets, mark.damaged_frames
+        self._landed = (mark.damaged_packets, mark.damaged_frames)
+        self.damage.packets, self.damage.frames = self._landed
         return True
 
     def leave_alpha_out(self) -> None:
         """Give all frames without their alpha plane: it would be computed for nothing."""
+        self._opaque = True
         self.info = replace(self.info, layout=replace(self.info.layout, alpha=False))
 
     def first_notices(self) -> list[str]:
@@ -221,6 +232,12 @@ class Source:
             found.append(f"{self._timeline.repaired} timestamps repeat or go back: each was moved up by a tick")
         return found
 
+    def _rewind(self) -> None:
+        """Let ``frames`` begin with the first one again."""
+        self.container.close()
+        self._open()
+        self._begin()
+
     def _open(self) -> None:
         self.container = open_input(self._path, stop=self._stop)
         try:
@@ -249,6 +266,7 @@ class Source:
             raise
         self.decoded = 0
         self.damage.packets = self.damage.frames = 0
+        self._landed = None
         self._settled = False
         self._time_base = time_base(self._stream)
         self._timeline = Timeline(self._time_base, nominal_rate(self._stream))
@@ -279,6 +297,8 @@ class Source:
         plain = self._decoder.plain if isinstance(self._decoder, AlphaDecoder) else None
         info = describe(self.container, self._stream, first[0], first[1], self._path, plain)
         self.info = _limited(info, start, duration)
+        if self._opaque:
+            self.leave_alpha_out()
 
     def _land(self, wanted: int) -> Stamped | None:
         """The first frame that is shown at ``wanted`` or later: by a landing where the index knows one, else by

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
 import sys
@@ -180,8 +181,9 @@ _numbers = count()  # two jobs of one process never share a part file
 
 
 class PartFile:
-    """The file that is written: hidden beside the output, and given its name only by ``commit``. In ``folder`` instead
-    where that is on the same disk.
+    """The file that is written: hidden beside the output, and given its name only by ``commit``. For the job of
+    ``folder``, which nobody else works at, it lies in there, or, where that is on another disk, beside the output under
+    a name that is always the same: what a crash leaves is written over by the next run.
 
     The suffix stays last so that FFmpeg knows the container. Entering the ``with`` makes it, empty, whatever link of
     its name somebody has planted; leaving it without ``commit`` removes it. Raises OutputError.
@@ -193,7 +195,10 @@ class PartFile:
         self.target = Path(os.path.realpath(target))
         # The stem is cut so that the name stays within what file systems allow.
         stem = os.fsencode(self.target.stem)[:100].decode(errors="ignore")
-        self.path = self.target.with_name(f".{stem}.{os.getpid()}-{next(_numbers)}{PART}{self.target.suffix}")
+        unique = f"{os.getpid()}-{next(_numbers)}"
+        if folder is not None:
+            unique = hashlib.blake2b(os.fsencode(folder), digest_size=4).hexdigest()
+        self.path = self.target.with_name(f".{stem}.{unique}{PART}{self.target.suffix}")
         if folder is not None and folder.stat().st_dev == self.target.parent.stat().st_dev:
             self.path = folder / f"joined{PART}{self.target.suffix}"
 

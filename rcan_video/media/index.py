@@ -52,7 +52,7 @@ class Index:
     """Every packet of a file's video, in the order of the file: arrays of shape (packets,), int64.
 
     ``pts`` and ``dts`` are in ticks of ``time_base`` seconds, ``size`` in bytes, ``flags`` say which packets are
-    keyframes and which an edit list cuts off.
+    keyframes and which an edit list cuts off. ``content`` is a hash of all that a decoder gets.
     """
 
     pts: npt.NDArray[np.int64]
@@ -62,11 +62,13 @@ class Index:
     time_base: Fraction
     container: str
     file_bytes: int
+    content: str
 
     @cached_property
     def digest(self) -> str:
-        """Which file it is: the same for the same packets at the same times, whatever its name and age."""
-        found = hashlib.blake2b(f"{self.file_bytes} {self.time_base}".encode(), digest_size=16)
+        """Which file it is: the same for the same packets at the same times, whatever its name and age. Sizes alone
+        would not do: those of uncompressed and of many intermediate codecs are all equal."""
+        found = hashlib.blake2b(f"{self.file_bytes} {self.time_base} {self.content}".encode(), digest_size=16)
         for column in (self.pts, self.dts, self.size, self.flags):
             found.update(column.astype("<i8").tobytes())
         return found.hexdigest()
@@ -148,7 +150,7 @@ class Index:
 
 
 def read_index(path: str) -> Index:
-    """Read all packets of the best video stream of the file at ``path``: about a second for each GB.
+    """Read all packets of the best video stream of the file at ``path``: about two seconds for each GB.
 
     Raises InputError.
     """
@@ -158,9 +160,11 @@ def read_index(path: str) -> Index:
         for stream in container.streams:
             if stream is not video:
                 stream.discard = Discard.all
+        content = hashlib.blake2b(video.codec_context.extradata or b"", digest_size=16)
         try:
             for packet in demux(container, [video]):
                 if packet.size:
+                    content.update(packet)
                     pts.append(_NONE if packet.pts is None else packet.pts)
                     dts.append(_NONE if packet.dts is None else packet.dts)
                     size.append(packet.size)
@@ -177,4 +181,5 @@ def read_index(path: str) -> Index:
             time_base=time_base(video),
             container=container.format.name,
             file_bytes=Path(path).stat().st_size,
+            content=content.hexdigest(),
         )

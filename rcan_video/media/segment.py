@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
+import numpy as np
+import numpy.typing as npt
 
 from rcan_video.errors import VerificationError
 from rcan_video.frames import Frame, VideoInfo
@@ -58,8 +60,11 @@ class Encoded:
     headers: str
 
 
-def why_whole(target: VideoTarget, container: str, info: VideoInfo) -> str | None:
-    """Why a video that is encoded as ``target`` for ``container`` is no sum of segments, or None where it is one."""
+def why_whole(
+    target: VideoTarget, container: str, info: VideoInfo, times: npt.NDArray[np.int64] | None = None
+) -> str | None:
+    """Why a video that is encoded as ``target`` for ``container`` is no sum of segments, or None where it is one.
+    ``times`` are the PTS of its frames, ascending, where they are known."""
     if target.codec not in _CONTAINERS:
         return f"{target.codec} was not tried in segments"
     if container not in {*MP4_FAMILY, "matroska", "webm"}:
@@ -68,7 +73,12 @@ def why_whole(target: VideoTarget, container: str, info: VideoInfo) -> str | Non
         return "ProRes loses its profile where segments are joined in Matroska"
     if target.codec == "libvpx-vp9" and target.alpha:
         return "the alpha of VP9 lies beside its packets, which MP4 does not keep"
-    if info.time_base.denominator >= 1 << 31:
+    # MP4 has 31 bits for how far a packet's DTS lies before its PTS.
+    span = 2 * _DELAY
+    reach = span * _gap(info)
+    if times is not None and len(times):
+        reach = int(np.max(times[span:] - times[:-span], initial=times[:span][-1] - times[0]))
+    if info.time_base.denominator >= 1 << 31 or reach + _DELAY * _gap(info) >= 1 << 31:
         return "the time base is too fine for MP4"
     return None
 
@@ -104,7 +114,7 @@ class SegmentWriter:
         self._packets = 0
         self._first: int | None = None
         self._end = 0
-        self._gap = max(1, round(1 / (info.rate * info.time_base)))
+        self._gap = _gap(info)
         container = container_options(info.time_base, piped=False) | {"use_editlist": "0"}
         self._file = open_output(path, format=_CONTAINERS[target.codec], options=container, stop=threading.Event())
         try:
@@ -157,3 +167,8 @@ class SegmentWriter:
             packet.dts = self._fed[place] if place >= 0 else place * self._gap
             self._packets += 1
             self._file.mux(packet)
+
+
+def _gap(info: VideoInfo) -> int:
+    """Ticks from frame to frame at the nominal rate."""
+    return max(1, round(1 / (info.rate * info.time_base)))

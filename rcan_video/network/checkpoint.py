@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from rcan_video.errors import OutputError, WeightsError
-from rcan_video.network.files import is_safetensors, read_bytes
+from rcan_video.network.files import ZIP_MAGIC, is_safetensors, read_bytes
 from rcan_video.network.rcan import DIV2K_MEAN, RCAN, Activation, RCANConfig
 
 State = Mapping[str, Tensor]
@@ -141,7 +141,7 @@ def _read_pickle(content: bytes) -> object:
 
 def _check_unpacked_size(content: bytes) -> None:
     """An archive that unpacks to more than it is could fill the memory. torch.save compresses nothing."""
-    if not content.startswith(_ZIP_MAGIC):
+    if not content.startswith(ZIP_MAGIC):
         return
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rcan_video.errors import WeightsError
 
-_ZIP_MAGIC = b"PK\x03\x04"
+ZIP_MAGIC = b"PK\x03\x04"
 # torch.save before 1.6 begins with the pickle of its magic number: pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2).
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _SNIFF = 16
@@ -28,7 +28,7 @@ def read_bytes(path: str | Path) -> bytes:
             start = file.read(_SNIFF)
             if not start:
                 raise WeightsError(f"{path}: is empty")
-            if not (is_safetensors(start) or start.startswith((_ZIP_MAGIC, _LEGACY_MAGIC))):
+            if not (is_safetensors(start) or start.startswith((ZIP_MAGIC, _LEGACY_MAGIC))):
                 raise WeightsError(
                     f"{path}: is no checkpoint, neither safetensors nor what torch.save writes; "
                     "give a .safetensors, .pt or .pth file of an RCAN"

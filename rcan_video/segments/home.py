@@ -28,29 +28,36 @@ def home(output: str, work_dir: str | None) -> Path:
     if work_dir is None:
         return target.with_name(name + _ENDING)
     folder = Path(work_dir)
-    if not folder.is_dir():
+    with output_errors(work_dir):
+        there = folder.is_dir()
+    if not there:
         raise OutputError(f"--work-dir {work_dir} is no folder: make it, or name another")
     # Outputs of one name in several folders have jobs of their own.
     where = hashlib.blake2b(os.fsencode(target), digest_size=4).hexdigest()
     return Path(os.path.realpath(folder)) / f"{name}-{where}{_ENDING}"
 
 
-def finished(folder: Path, output: Path) -> Done | None:
+def may_be_finished(folder: Path, output: Path) -> bool:
+    """Whether there are an ``output`` and the ``folder`` of a job that may have written it."""
+    try:
+        return folder.is_dir() and output.is_file()
+    except OSError:  # a name that is too long, a folder that may not be looked into: what comes next will say so
+        return False
+
+
+def finished(folder: Path, output: Path, now: Mapping[str, str]) -> Done | None:
     """What was done of a job whose ``output`` has its name, where only its ``folder`` is left to be removed: that
-    happens here. None for any other state. Raises OutputError."""
-    if not folder.is_dir() or not output.is_file():
-        return None
+    happens here. None for any other state, and where it was another job than ``now``. Raises OutputError."""
     with JobFolder(folder) as job:
         if job.done.joined is None or job.done.joined != output.stat().st_size:
             return None
+        same = all(job.plan.identity.get(name) == value for name, value in now.items())
         job.remove()
-        return job.done
+        return job.done if same else None
 
 
-def identity(options: Options, scale: int, sha256: str, target: VideoTarget, index: Index) -> dict[str, str]:
-    """Everything that the frames of the output depend on, by the name that people know it by; but for the device,
-    whose arithmetic may differ in the last bit, so that a job can go on elsewhere."""
-    settings = " ".join(f"{key}={value}" for key, value in sorted(target.options.items()))
+def asked(options: Options, scale: int, sha256: str, index: Index) -> dict[str, str]:
+    """What is computed, by the name that people know it by."""
     return {
         "input": index.digest,
         "--model": sha256,
@@ -60,6 +67,16 @@ def identity(options: Options, scale: int, sha256: str, target: VideoTarget, ind
         "--deinterlace": options.frames.deinterlace,
         "--fps-mode": options.frames.fps_mode,
         "--fps": str(options.frames.fps),
+    }
+
+
+def identity(options: Options, scale: int, sha256: str, target: VideoTarget, index: Index) -> dict[str, str]:
+    """Everything that the frames of the output depend on, but for the device, whose arithmetic may differ in the last
+    bit, so that a job can go on elsewhere."""
+    settings = " ".join(f"{key}={value}" for key, value in sorted(target.options.items()))
+    return {
+        **asked(options, scale, sha256, index),
+        "colour description": str(target.color),
         "encoder setting": f"{target.codec} {target.pix_fmt} {target.width}x{target.height} {settings}",
         "version of rcan-video, torch or av": " ".join(map(_version, ("rcan-video", "torch", "av"))),
     }

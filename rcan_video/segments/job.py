@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from fractions import Fraction
+from math import ceil
 from pathlib import Path
 
 from rcan_video.engine.base import Engine
 from rcan_video.errors import Interrupted, RcanVideoError, VerificationError
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.encode import Writer
+from rcan_video.media.files import check_output
 from rcan_video.media.index import Index
 from rcan_video.media.join import join
 from rcan_video.media.segment import suffix
@@ -31,13 +34,16 @@ def in_segments(job: Job, rehearsed: Writer, index: Index) -> Report:
     where = home(job.options.output, job.options.work_dir)
     with JobFolder(where, suffix(rehearsed.target), restart=job.options.restart) as folder:
         try:
+            # Again: another run of this job may have ended since, and let go of the folder.
+            check_output(job.options.input, job.options.output, overwrite=job.options.overwrite)
             report = _run(job, folder, rehearsed, index)
         except (KeyboardInterrupt, Interrupted) as error:
             if not folder.done.records:
                 raise
             why = str(error) or "interrupted"
             raise Interrupted(f"{why}: {_kept(folder)}") from None
-        folder.remove()
+        with suppress(KeyboardInterrupt):  # too late: the output is there
+            folder.remove()
     return report
 
 
@@ -88,8 +94,20 @@ def _begin(job: Job, folder: JobFolder, target: VideoTarget, index: Index) -> En
 def _plan(job: Job, now: Mapping[str, str], engine: Engine, index: Index) -> Plan:
     source = job.source
     times = index.between(source.info.start, source.end).tolist() if index.seekable and job.pace.stateless else []
-    frames = len(times) or job.info.frames or index.frames
+    frames = len(times) or _expected(job, index)
     return cut(now, choose_length(engine, source.first(), frames), frames, times or None)
+
+
+def _expected(job: Job, index: Index) -> int:
+    """How many frames to expect where they are counted: as many as the header says, which may say anything, but no more
+    than the packets give."""
+    source = job.source.info
+    if job.pace.stateless:
+        most = index.frames
+    else:
+        span = (index.times[-1] - index.times[0]).item() * source.time_base if len(index.times) else Fraction(0)
+        most = ceil(max(index.frames / source.rate, span + 1 / source.rate) * job.info.rate)
+    return min(job.info.frames or most, most)
 
 
 def _compute(job: Job, folder: JobFolder, engine: Engine, target: VideoTarget) -> Counts:
@@ -145,7 +163,8 @@ def _join(job: Job, folder: JobFolder, rehearsed: Writer, index: Index, counts: 
         try:
             part.commit()
         except BaseException:
-            folder.joined(None)
+            if part.path.exists():  # else it has its name: the next run will see that
+                folder.joined(None)
             raise
     return report
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 LONGEST, SHORTEST = 750, 24
 # A last piece below this belongs to the segment before it.
 _SCRAP = 8
+# Segments of a plan: a video of a month at least. Broken times can make a video of any length out of a few packets.
+_MOST = 100_000
 # What a crash may cost, in seconds of computing.
 _AT_STAKE = 60.0
 
@@ -54,6 +56,6 @@ def segment_length(fps: float) -> int:
 def cut(identity: Mapping[str, str], length: int, frames: int, times: Sequence[int] | None) -> Plan:
     """A plan of segments of ``length`` frames, for ``frames`` of them to expect: by PTS where ``times``, theirs in
     order, are to be trusted, else by place. What comes beyond all expectation belongs to the last segment."""
-    places = range(0, max(1, frames - _SCRAP), length)
+    places = range(0, max(1, frames - _SCRAP), length)[:_MOST]
     starts = tuple(places) if times is None else tuple(int(times[place]) for place in places)
     return Plan(identity, starts, times is not None, frames)

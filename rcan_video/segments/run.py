@@ -62,7 +62,7 @@ class Feed:
                 while self._missing and self._missing[0] < number:
                     self._missing.popleft()
                 current = number
-                if frame is not None and self._lands and self._missing and self._missing[0] > number:
+                if frame is not None and self._missing and self._missing[0] > number and self._landing() is not None:
                     frames, current = self._open()
                     continue
             if frame is None:
@@ -76,15 +76,19 @@ class Feed:
     def _open(self) -> tuple[Iterator[Frame], int]:
         """Frames from the first segment that is missing, where the decoder can land there, else from the top; and the
         segment of the first of them."""
-        wanted = self._missing[0]
-        before = self._records.get(wanted - 1)
-        if self._lands and before is not None and before.mark is not None:
-            if self._source.resume(before.mark):
-                self._place = before.mark.index
-                return self._pace(self._source.frames()), wanted
+        mark = self._landing()
+        if mark is not None:
+            if self._source.resume(mark):
+                self._place = mark.index
+                return self._pace(self._source.frames()), self._missing[0]
             self._lands = False
         self._place = 0
         return self._pace(self._source.frames()), 0
+
+    def _landing(self) -> Mark | None:
+        """Where the first segment that is missing begins, None where the decoder cannot land or nobody knows."""
+        before = self._records.get(self._missing[0] - 1)
+        return before.mark if self._lands and before is not None else None
 
 
 class Sink:

@@ -35,6 +35,7 @@ _PLAN, _DONE, _LOCK = "plan.json", "done.json", "lock"
 # What this program puts here, and therefore may delete.
 _OURS = re.compile(r"(plan|done)\.json(\.part)?|\d{6,}\.(mp4|mov)(\.part)?|joined\.part(\..*)?")
 _LARGEST = 64 << 20  # bytes of a JSON file that are read
+_MOST = 1 << 62  # no size, no count and no time is more
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,11 @@ class JobFolder:
                 part.replace(final)
                 sync(self.path)
         self.done.records[number] = record
-        self._save_done()
+        try:
+            self._save_done()
+        except BaseException:  # what is not written is not kept, and nobody is told that it is
+            del self.done.records[number]
+            raise
 
     def forget(self) -> None:
         """Nothing is done."""
@@ -189,7 +194,14 @@ class JobFolder:
                     self.path.mkdir(mode=0o700)
                 self._check()
                 handle = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | NO_FOLLOW, 0o600)
-            if not lock(handle):
+            try:
+                mine = lock(handle)
+            except OSError as error:
+                os.close(handle)
+                raise OutputError(
+                    f"the file system of {self.path} has no locks ({error.strerror}): name a --work-dir on another disk"
+                ) from error
+            if not mine:
                 os.close(handle)
                 raise OutputError(f"another run is at work in {self.path}: wait for it, or name another output")
             with contextlib.suppress(OSError):
@@ -286,8 +298,11 @@ def _build(kind: type[T], content: Any) -> T | None:
         return None
     built = kind(**content)
     for part in fields(built):  # type: ignore[arg-type]
-        if not str(part.type).startswith(type(getattr(built, part.name)).__name__):
+        value = getattr(built, part.name)
+        if not str(part.type).startswith(type(value).__name__):
             raise TypeError(part.name)
+        if isinstance(value, int) and abs(value) > _MOST:
+            raise ValueError(part.name)
     return built
 
 
