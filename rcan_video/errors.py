@@ -68,4 +68,10 @@ class VerificationError(RcanVideoError):
 
 
 class Interrupted(RcanVideoError):
+    """``kept``: some of the work is, and the same job goes on from there."""
+
     exit_code = 130
+
+    def __init__(self, why: str = "interrupted", *, kept: bool = False) -> None:
+        super().__init__(why)
+        self.kept = kept

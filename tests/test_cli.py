@@ -487,3 +487,11 @@ def test_between_two_ffmpeg(tmp_path: Path) -> None:
     assert [time - moved for time, _ in result] == [time for time, _ in source]  # type: ignore[operator]
     sound = [packet.data for packet in read_packets(tmp_path / "in.mkv", "audio")]
     assert [packet.data for packet in read_packets(tmp_path / "out.mkv", "audio")] == sound
+
+
+def test_a_time_limit_that_keeps_nothing_says_so(cli: Cli, tmp_path: Path) -> None:
+    """Run again for ever, such a job would never be done."""
+    said = cli(SAMPLE, tmp_path / "out.mp4", "--max-time", "0.000001", "--quiet", *QUICK)
+    assert said.code == 130
+    assert said.sentence.startswith("--max-time 1e-06 s is over, this run has kept nothing; again: rcan-video ")
+    assert list(tmp_path.iterdir()) == []

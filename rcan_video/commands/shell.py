@@ -44,8 +44,9 @@ def _run(command: click.Command, name: str, *, debug: bool) -> int:
         return error.exit_code
     except (KeyboardInterrupt, Interrupted) as error:
         again = shlex.join([name, *sys.argv[1:]])
-        state = f"{error}; to go on" if str(error) else "interrupted, this run has kept nothing; again"
-        _say(name, f"{state}: {again}")
+        kept = isinstance(error, Interrupted) and error.kept
+        state = "; to go on" if kept else ", this run has kept nothing; again"
+        _say(name, f"{str(error) or 'interrupted'}{state}: {again}")
         return Interrupted.exit_code
     except PipeClosed as error:
         return error.exit_code

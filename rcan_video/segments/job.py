@@ -38,10 +38,9 @@ def in_segments(job: Job, rehearsed: Writer, index: Index) -> Report:
             check_output(job.options.input, job.options.output, overwrite=job.options.overwrite)
             report = _run(job, folder, rehearsed, index)
         except (KeyboardInterrupt, Interrupted) as error:
-            if not folder.done.records:
-                raise
-            why = str(error) or "interrupted"
-            raise Interrupted(f"{why}: {_kept(folder)}") from None
+            if folder.done.records:
+                raise Interrupted(f"{str(error) or 'interrupted'}: {_kept(folder)}", kept=True) from None
+            raise
         with suppress(KeyboardInterrupt):  # too late: the output is there
             folder.remove()
     return report
