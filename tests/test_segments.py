@@ -693,8 +693,9 @@ def test_an_input_that_changes_on_the_way(clip: Path, tmp_path: Path, change: st
 def test_what_a_lost_device_leaves(
     monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path, error: BaseException
 ) -> None:
-    wanted = unbroken(clip, tmp_path / "whole.mp4")
-    job = options(clip, tmp_path / "out.mp4")
+    device = DeviceOptions("cpu", batch=1, threads=1, engine="torch")
+    wanted = unbroken(clip, tmp_path / "whole.mp4", device=device)
+    job = options(clip, tmp_path / "out.mp4", device=device)
     real, calls = TorchEngine.result, 0
 
     def result(self: TorchEngine, ticket: Any) -> Any:
