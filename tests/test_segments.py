@@ -26,7 +26,7 @@ from rcan_video.engine.torch_engine import TorchEngine
 from rcan_video.errors import DeviceError, InputError, Interrupted, OutOfMemory, OutputError, UsageError
 from rcan_video.frames import ColorTags
 from rcan_video.job import upscale
-from rcan_video.media.decode import Source
+from rcan_video.media.decode import Source, probe
 from rcan_video.media.files import PartFile
 from rcan_video.media.index import read_index
 from rcan_video.options import DeviceOptions, EncodeOptions, FrameOptions, Options
@@ -216,6 +216,17 @@ def test_frames_that_lie_far_apart_in_fine_ticks(tmp_path: Path, seconds: int, k
     interrupt(job, 25)
     assert upscale(job).kept == kept
     assert [time for time, _ in read_video(tmp_path / "out.mkv")] == [k * seconds for k in range(FRAMES)]
+
+
+@pytest.mark.parametrize("tags", [ColorTags(range=1), ColorTags(1, 1, 1, 1), ColorTags(9, 9, 16, 2)])
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libvpx-vp9"])
+def test_the_join_keeps_the_colour_tags(tmp_path: Path, codec: str, tags: ColorTags) -> None:
+    """A range alone is not in the stream of H.264: the container has to say it."""
+    needs_encoder(codec)
+    source = make_clip(tmp_path / "in.mkv", codec="ffv1", size=(64, 64), frames=3, tags=tags)
+    upscale(options(source, tmp_path / "out.mkv", encode=EncodeOptions(codec=codec)))
+    found = probe(str(tmp_path / "out.mkv")).color.tags
+    assert replace(found, siting=None) == tags
 
 
 @pytest.mark.parametrize("kind", ["elementary", "avi", "cfr"])

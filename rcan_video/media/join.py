@@ -82,7 +82,11 @@ def _add_stream(output: Output, segment: Path, info: VideoInfo, target: VideoTar
     with open_input(str(segment)) as file:
         stream = output.container.add_stream_from_template(file.streams.video[0], opaque=True)
     stream.time_base = info.time_base
-    stream.codec_context.framerate = info.rate  # Matroska's default duration; what segments say is their time base
+    context, tags = stream.codec_context, target.color.tags
+    context.framerate = info.rate  # Matroska's default duration; what segments say is their time base
+    # H.264 does not write a range that nothing else is tagged with; containers do.
+    context.color_range, context.colorspace = tags.range, tags.matrix
+    context.color_primaries, context.color_trc = tags.primaries, tags.transfer
     tag_for_apple(stream, target.codec, output.format)
     return stream
 
