@@ -92,18 +92,7 @@ class Job:
         Raises OutputError, with --strict for anything that cannot be kept; UsageError.
         """
         options = self.options
-        with Writer(
-            part.path if part is not None else None,
-            self.info,
-            self.scale,
-            options.encode,
-            streams=options.streams,
-            format=options.format if part is None else None,
-            window=self._window,
-            packets=self._packets(),
-            name=self.output_name,
-            stop=self.stop,
-        ) as writer:
+        with Writer(self.container(part), self.scale, options.encode) as writer:
             if not writer.target.alpha:
                 self.source.leave_alpha_out()
                 self.info = replace(self.info, layout=self.source.info.layout)
@@ -117,12 +106,14 @@ class Job:
             ]
             yield writer
 
-    def container(self, part: PartFile) -> Output:
-        """The output without an encoder, for video that is encoded already."""
+    def container(self, part: PartFile | None) -> Output:
+        """The output without its video: standard output where ``part`` is None."""
+        options = self.options
         return Output(
-            part.path,
+            part.path if part is not None else None,
             self.info,
-            streams=self.options.streams,
+            streams=options.streams,
+            format=options.format if part is None else None,
             window=self._window,
             packets=self._packets(),
             name=self.output_name,

@@ -14,6 +14,7 @@ import pytest
 import torch
 from clips import Planes, make_clip, needs_encoder, picture, read_packets, read_video, to_frame
 from numpy.testing import assert_array_equal
+from writers import open_writer
 
 from rcan_video.errors import OutputError, PipeClosed, UsageError
 from rcan_video.frames import ColorSpec, ColorTags, Frame, PlaneLayout, VideoInfo
@@ -70,7 +71,7 @@ def write(
     window: Window | None = None,
 ) -> Writer:
     """Frames of the default picture, in the target's own size and layout, at ``pts``."""
-    with Writer(path, info, 1, options, window=window, name=path.name, stop=threading.Event()) as writer:
+    with open_writer(path, info, 1, options, window=window, name=path.name, stop=threading.Event()) as writer:
         size = (info.width, info.height)
         for k, at in enumerate(pts):
             duration = pts[k + 1] - at if k + 1 < len(pts) else last
@@ -124,7 +125,7 @@ def test_packed_encoders_hold_planar_rgb_bit_for_bit(
 def test_frames_larger_than_the_target_are_cut_at_the_right_and_the_bottom(tmp_path: Path) -> None:
     info = info_of(size=(33, 21))
     out = tmp_path / "out.mp4"
-    with Writer(out, info, 1, EncodeOptions(options={"qp": "0"}), name="out", stop=threading.Event()) as writer:
+    with open_writer(out, info, 1, EncodeOptions(options={"qp": "0"}), name="out", stop=threading.Event()) as writer:
         assert (writer.target.width, writer.target.height) == (32, 20)
         writer.write(frame_of(picture(info.layout, (33, 21), 0), 0, 1, 0))
         writer.finish()
@@ -137,7 +138,7 @@ def test_planes_may_be_views_and_are_let_go(tmp_path: Path) -> None:
     """Slices of a larger buffer, as the engine gives them; overwritten once the writer is through."""
     info = info_of("yuv444p")
     buffer = torch.zeros((2, 3, 50, 70), dtype=torch.uint8)
-    with Writer(tmp_path / "out.mkv", info, 1, LOSSLESS, name="out", stop=threading.Event()) as writer:
+    with open_writer(tmp_path / "out.mkv", info, 1, LOSSLESS, name="out", stop=threading.Event()) as writer:
         for k in range(2):
             for c, plane in enumerate(picture(info.layout, (64, 48), k)):
                 buffer[k, c, :48, :64] = torch.from_numpy(plane)
@@ -372,7 +373,7 @@ def test_containers_of_video_alone_say_that_they_leave_the_audio(tmp_path: Path)
     info = probe(str(clip))
     packets = FilePackets(str(clip), [1], Window(), Damage(str(clip)))
     out = tmp_path / "out.y4m"
-    with Writer(out, info, 1, EncodeOptions(), packets=packets, name="out", stop=threading.Event()) as writer:
+    with open_writer(out, info, 1, EncodeOptions(), packets=packets, name="out", stop=threading.Event()) as writer:
         (plan,) = writer.plans
         assert plan.lossy and plan.sentence() == "audio stream 1 (aac) is left out: yuv4mpegpipe holds video alone"
         writer.finish()
@@ -393,7 +394,7 @@ def test_standard_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     info = info_of("yuv422p10le")
     with (tmp_path / "out.nut").open("wb") as file:
         monkeypatch.setattr("sys.stdout", Stdout(file.fileno()))
-        with Writer(
+        with open_writer(
             None, info, 1, EncodeOptions(), format="nut", name="standard output", stop=threading.Event()
         ) as writer:
             assert writer.target.codec == "rawvideo"
@@ -414,7 +415,9 @@ def test_a_reader_that_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", Stdout(write_end))
     with (
         pytest.raises(PipeClosed, match=r"^the reader of standard output has closed it$"),
-        Writer(None, info, 1, EncodeOptions(), format="nut", name="standard output", stop=threading.Event()) as writer,
+        open_writer(
+            None, info, 1, EncodeOptions(), format="nut", name="standard output", stop=threading.Event()
+        ) as writer,
     ):
         os.close(read)
         for k in range(5):
@@ -431,7 +434,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     out.symlink_to("/dev/full")
     with (
         pytest.raises(OutputError, match=r"^out\.nut cannot be written: the disk is full$"),
-        Writer(out, info, 1, EncodeOptions(), name="out.nut", stop=threading.Event()) as writer,
+        open_writer(out, info, 1, EncodeOptions(), name="out.nut", stop=threading.Event()) as writer,
     ):
         for k in range(5):
             writer.write(frame_of(picture(info.layout, (640, 480), k), k, 1, k))
@@ -441,7 +444,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 def test_an_error_of_the_caller_is_not_hidden_by_the_file_that_nobody_finished(tmp_path: Path) -> None:
     with (
         pytest.raises(ZeroDivisionError),
-        Writer(
+        open_writer(
             tmp_path / "out.gif", info_of("gbrp"), 1, EncodeOptions(codec="gif"), name="out", stop=threading.Event()
         ),
     ):
@@ -460,7 +463,7 @@ def test_from_a_decoder_into_an_encoder_without_a_network(tmp_path: Path) -> Non
     out = tmp_path / "out.mkv"
     with (
         Source(str(clip)) as source,
-        Writer(out, source.info, 1, LOSSLESS, name="out", stop=threading.Event()) as writer,
+        open_writer(out, source.info, 1, LOSSLESS, name="out", stop=threading.Event()) as writer,
     ):
         for frame in source.frames():
             writer.write(frame)

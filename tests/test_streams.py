@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 from clips import make_clip, needs_encoder, read_packets, read_video
+from writers import open_writer
 
 from rcan_video.errors import OutputError
 from rcan_video.media.damage import Damage
@@ -46,7 +47,7 @@ def carry(
             preset="ultrafast" if codec is None and out.suffix != ".webm" else None,
         )
         stop = threading.Event()
-        with Writer(
+        with open_writer(
             out,
             info,
             1,

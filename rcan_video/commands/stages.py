@@ -96,10 +96,11 @@ def encode(
     """Seconds to encode the same enlarged ``planes`` at the time of every frame. Raises OutputError."""
     from rcan_video.frames import Frame
     from rcan_video.media.encode import Writer
+    from rcan_video.media.output import Output
 
     begun = time.perf_counter()
     options = EncodeOptions(preset=preset)
-    with Writer(path, info, scale, options, name=str(path), stop=Event()) as writer:
+    with Writer(Output(path, info, name=str(path), stop=Event()), scale, options) as writer:
         for frame in frames:
             writer.write(Frame(planes, frame.pts, frame.duration, frame.index))
         writer.finish()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcan_video.frames import Frame, VideoInfo
@@ -13,9 +11,8 @@ from rcan_video.media.files import MP4_FAMILY, output_errors
 from rcan_video.media.fit import StreamPlan
 from rcan_video.media.hardware import plan_for_this_machine
 from rcan_video.media.output import Output
-from rcan_video.media.packets import FilePackets, PipePackets, Window
 from rcan_video.media.verify import Ledger
-from rcan_video.options import EncodeOptions, StreamOptions
+from rcan_video.options import EncodeOptions
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -34,36 +31,22 @@ _FIXED_RATE = frozenset({"mpeg1video", "mpeg2video"})
 class Writer:
     """The output. Opened whole (encoder at the real size, header for the real streams) before the first frame.
 
-    ``path`` None is standard output. One thread at a time. ``finish`` makes the file complete; leaving the ``with``
-    without it leaves a part, which is the caller's to remove.
+    ``output`` is this one's from now on, closed with it; frames are those of its ``info``, enlarged ``scale`` times.
+    One thread at a time. ``finish`` makes the file complete; leaving the ``with`` without it leaves a part, which is
+    the caller's to remove.
 
     Raises OutputError and UsageError at construction, OutputError on writing.
     """
 
     target: VideoTarget
 
-    def __init__(
-        self,
-        path: Path | None,
-        info: VideoInfo,
-        scale: int,
-        options: EncodeOptions,
-        *,
-        streams: StreamOptions | None = None,
-        format: str | None = None,
-        window: Window | None = None,
-        packets: FilePackets | PipePackets | None = None,
-        name: str,
-        stop: threading.Event,
-    ) -> None:
-        self._info = info
+    def __init__(self, output: Output, scale: int, options: EncodeOptions) -> None:
+        self._output = output
+        self._info = info = output.info
         self._first: int | None = None
         self._end = 0  # ticks of the output, behind the last frame
         self._delay: int | None = None  # ticks from the first packet's DTS to its PTS
         self._uneven = False
-        self._output = Output(
-            path, info, streams=streams, format=format, window=window, packets=packets, name=name, stop=stop
-        )
         try:
             self.container = self._output.format
             self.target = plan_for_this_machine(info, scale, self.container, options)

@@ -51,7 +51,7 @@ class Output:
         stop: threading.Event,
     ) -> None:
         self.name = name
-        self._info = info
+        self.info = info
         self._streams = streams or StreamOptions()
         self._window = window or Window()
         self._packets = packets
@@ -74,7 +74,7 @@ class Output:
     @property
     def shift(self) -> int:
         """Ticks of the source that are added to every PTS of the video."""
-        return round(self._window.shift / self._info.time_base)
+        return round(self._window.shift / self.info.time_base)
 
     @property
     def from_start(self) -> bool:
@@ -84,7 +84,7 @@ class Output:
     def begin(self, codec: str) -> None:
         """Take the passengers, chapters and tags on board, and write the header. ``codec`` is the video's, for
         messages."""
-        info = self._info
+        info = self.info
         if self._packets is not None:
             self._board(self._packets)
         if holds_chapters(self.format):
@@ -133,10 +133,10 @@ class Output:
         """Decide what becomes of the other streams, and take on board those that stay."""
         self.plans = fit(
             packets.container.streams,
-            self._info.others,
+            self.info.others,
             self.format,
             self._streams,
-            chapters=bool(self._info.chapters),
+            chapters=bool(self.info.chapters),
             pipe=isinstance(packets, PipePackets),
             from_start=self.from_start,
         )
