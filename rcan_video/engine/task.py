@@ -17,12 +17,14 @@ class Task:
     """Frames of ``source`` in, frames of ``target`` out, ``model.scale`` times as large.
 
     Each of the two is how planes are stored and coloured; ``size`` is (width, height) of the source in pixels.
+    ``tile`` makes the residual groups run in tiles of that size, None on the whole frame.
     """
 
     model: LoadedModel
     source: tuple[PlaneLayout, ColorSpec]
     target: tuple[PlaneLayout, ColorSpec]
     size: tuple[int, int]
+    tile: int | None = None
 
     @property
     def target_size(self) -> tuple[int, int]:
@@ -36,7 +38,7 @@ class Task:
 
         net = self.model.net
         return FrameNet(
-            FoldedRCAN(net),
+            FoldedRCAN(net, tile=self.tile),
             source=self.source,
             target=self.target,
             width=self.size[0],
@@ -50,4 +52,4 @@ class Task:
         stored = tuple(
             (layout, color.matrix, color.full_range, color.siting) for layout, color in (self.source, self.target)
         )
-        return (self.model.sha256, stored, self.size)
+        return (self.model.sha256, stored, self.size, self.tile)

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcan_video.network.rcan import RCAN, ChannelAttention, RCANConfig, pad_to_multiple
+from rcan_video.network.tiles import OVERLAP, TiledBody, reach
 
 _REACH = 2
 """Low-resolution pixels that a tail of 3x3 convolutions sees each way, whatever its factor: 1 for the first, and
@@ -35,17 +36,20 @@ class FoldedRCAN(nn.Module):
 
     Equal to ``net`` (scaled to its range and back) up to float32 rounding. Built from a float32 network on the CPU,
     which is left as it is; move the result with ``.to(device, memory_format=torch.channels_last)``. ``body_dtype``
-    is the precision of the residual groups; head, long skip, tail and mean are float32 always.
+    is the precision of the residual groups; head, long skip, tail and mean are float32 always. ``tile`` makes the
+    residual groups run tile by tile (``TiledBody``), in pixels of their input: then it is not equal any more.
     """
 
-    def __init__(self, net: RCAN, body_dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, net: RCAN, body_dtype: torch.dtype = torch.float32, tile: int | None = None) -> None:
         super().__init__()
         self.config = net.config
         self.body_dtype = body_dtype
         net = copy.deepcopy(net).double()
         shrink = _shrink(net.config)
         self.sub_mean, self.head = _unit_input(net, shrink)
-        self.body = _shrink_body(net, shrink)
+        self.body: nn.Module = _shrink_body(net, shrink)
+        if tile is not None:
+            self.body = TiledBody(self.body, tile, min(OVERLAP, reach(net.config)))
         tail, mean = _unit_output(net, shrink)
         self.mean: Tensor | None
         self.register_buffer("mean", mean)
