@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-QUEUE_BYTES = 256 << 20
+QUEUE_BYTES = 64 << 20
 # Below this many items a queue admits more whatever their size: the engine's three streams need work in flight.
 QUEUE_ITEMS = 3
 # Frames in a row, for each place in a batch, that wait for it to fill with pictures that are new.

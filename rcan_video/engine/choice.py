@@ -110,8 +110,9 @@ def _open_torch(
 
     (source, _), (target, _) = task.source, task.target
     device = device or resolve_device("cpu")
+    module = task.module(frugal=True)
     return TorchEngine(
-        task.module(), source, task.size, target, task.model.scale, device, batch=batch, threads=threads, notice=notice
+        module, source, task.size, target, task.model.scale, device, batch=batch, threads=threads, notice=notice
     )
 
 

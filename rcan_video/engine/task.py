@@ -31,14 +31,17 @@ class Task:
         """(width, height) after the network."""
         return self.size[0] * self.model.scale, self.size[1] * self.model.scale
 
-    def module(self) -> FrameNet:
-        """The whole work as one module of torch. Raises WeightsError for a model that no video can use."""
+    def module(self, *, frugal: bool = False) -> FrameNet:
+        """The whole work as one module of torch; ``frugal`` as for ``FoldedRCAN``.
+
+        Raises WeightsError for a model that no video can use.
+        """
         from rcan_video.network.fold import FoldedRCAN
         from rcan_video.network.frame_net import FrameNet
 
         net = self.model.net
         return FrameNet(
-            FoldedRCAN(net, tile=self.tile),
+            FoldedRCAN(net, tile=self.tile, frugal=frugal),
             source=self.source,
             target=self.target,
             width=self.size[0],

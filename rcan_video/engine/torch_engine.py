@@ -90,7 +90,7 @@ class TorchEngine:
         with self._backend.current():
             out_of_memory = False
             try:
-                self._net = net.eval().to(device=self._backend.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                self._net: nn.Module = net.eval().to(device=self._backend.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 self._slots = [self._slot() for _ in range(DEPTH)]
             except (RuntimeError, MemoryError) as error:
                 if not is_oom(error):
@@ -155,6 +155,7 @@ class TorchEngine:
         with self._guard():
             self._drain()
             self._slots.clear()
+            self._net = nn.Identity()  # whoever still holds the engine holds no memory of the device
             self._backend.empty_cache()
 
     def _slot(self) -> _Slot:
