@@ -279,11 +279,11 @@ def test_a_gpu_goes_down_to_tiles_and_then_to_the_cpu(monkeypatch: pytest.Monkey
     gpu, size = torch.device("cuda", 0), (600, 16)
     opened, real = [], choice._open_torch
 
-    def open_torch(task: Task, device: torch.device | None, batch: int | None, *rest: Any) -> Engine:
+    def open_torch(task: Task, device: torch.device | None, batch: int | None, *rest: Any, **more: Any) -> Engine:
         opened.append((device, task.tile, batch))
         if device is not None:
             return Counted(0, lambda where: where == "submit", batch or 4)
-        return real(task, device, batch, *rest)
+        return real(task, device, batch, *rest, **more)
 
     monkeypatch.setattr(choice, "_open_torch", open_torch)
     monkeypatch.setattr(choice, "openvino_installed", lambda: False)

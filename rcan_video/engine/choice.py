@@ -17,6 +17,7 @@ from rcan_video.options import DeviceOptions
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from rcan_video.engine.base import Engine
 
@@ -32,11 +33,12 @@ _DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvmap", "/dev/dxg", "/dev/kf
 @dataclass(frozen=True, slots=True)
 class Choice:
     """``engine`` is "torch" or "openvino"; ``device`` is torch's, and None for the other. ``asked`` says that the
-    user named this engine and wants no other."""
+    user named this engine and wants no other; ``compile`` is for torch alone."""
 
     engine: str
     device: torch.device | None
     asked: bool
+    compile: bool = False
 
 
 def choose(options: DeviceOptions) -> Choice:
@@ -46,6 +48,8 @@ def choose(options: DeviceOptions) -> Choice:
     Raises DeviceError for what is not there, UsageError for a device that the named engine does not know.
     """
     if options.engine == "openvino":
+        if options.compile:
+            raise UsageError("--compile is torch's: leave it out with --engine openvino, which compiles in any case")
         if options.device not in ("auto", *_CPU):
             raise UsageError(
                 f"--engine openvino computes on the CPU: leave --device {options.device} out, or use --engine torch"
@@ -53,7 +57,7 @@ def choose(options: DeviceOptions) -> Choice:
         if not openvino_installed():
             raise DeviceError("OpenVINO is not installed here: pip install rcan-video[openvino], or use --engine torch")
         return Choice("openvino", None, asked=True)
-    asked = options.engine == "torch"
+    asked = options.engine == "torch" or options.compile
     on_cpu = options.device in _CPU or (options.device == "auto" and not may_have_accelerator())
     if on_cpu and not asked and openvino_installed():
         return Choice("openvino", None, asked=False)
@@ -62,7 +66,7 @@ def choose(options: DeviceOptions) -> Choice:
     device = resolve_device(options.device)
     if device.type == "cpu" and not asked and openvino_installed():
         return Choice("openvino", None, asked=False)
-    return Choice("torch", device, asked)
+    return Choice("torch", device, asked, options.compile)
 
 
 def open_engine(
@@ -83,7 +87,8 @@ def _rungs(choice: Choice, task: Task, threads: int | None, notice: Callable[[st
     def torch_on(device: torch.device | None, tile: int | None) -> Rung:
         name = f"torch on {device or 'cpu'}"
         if tile is None:
-            return Rung(name, lambda batch: _open_torch(task, device, batch, threads, notice))
+            compiles = choice.compile and device is choice.device
+            return Rung(name, lambda batch: _open_torch(task, device, batch, threads, notice, compiles=compiles))
         return Rung(
             f"{name} in tiles of {tile} pixels",
             lambda batch: _open_torch(replace(task, tile=tile), device, batch, threads, notice),
@@ -103,17 +108,37 @@ def _rungs(choice: Choice, task: Task, threads: int | None, notice: Callable[[st
 
 
 def _open_torch(
-    task: Task, device: torch.device | None, batch: int | None, threads: int | None, notice: Callable[[str], None]
+    task: Task,
+    device: torch.device | None,
+    batch: int | None,
+    threads: int | None,
+    notice: Callable[[str], None],
+    *,
+    compiles: bool = False,
 ) -> Engine:
     from rcan_video.engine.backend import resolve_device
     from rcan_video.engine.torch_engine import TorchEngine
 
     (source, _), (target, _) = task.source, task.target
     device = device or resolve_device("cpu")
-    module = task.module(frugal=True)
-    return TorchEngine(
-        module, source, task.size, target, task.model.scale, device, batch=batch, threads=threads, notice=notice
-    )
+
+    def begin(module: nn.Module) -> Engine:
+        scale = task.model.scale
+        return TorchEngine(
+            module, source, task.size, target, scale, device, batch=batch, threads=threads, notice=notice
+        )
+
+    if not compiles:
+        return begin(task.module(frugal=True))
+    from rcan_video.engine.compiled import Compiled, warm_up
+
+    engine = begin(Compiled(task.module(), notice))
+    try:
+        warm_up(engine, task, 1 if device.type == "cpu" else engine.batch)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
 
 
 def _open_openvino_or_torch(

@@ -67,7 +67,9 @@ class FoldedRCAN(nn.Module):
         height, width = x.shape[-2:]
         features = self.head(self.sub_mean(pad_to_multiple(x, self.config.unshuffle)))
         deep: Tensor = self.body(features.to(self.body_dtype)).float()
-        y: Tensor = self.tail(deep.add_(features))
+        deep.add_(features)
+        del features
+        y: Tensor = self.tail(deep)
         if self.mean is not None:
             y.add_(self.mean)
         return y[..., : height * self.config.scale, : width * self.config.scale]

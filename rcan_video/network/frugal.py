@@ -18,21 +18,23 @@ BAND = 1 << 22
 
 
 class FrugalBody(nn.Module):
-    """``body`` (residual groups and a convolution) on (N,features,H,W), for ``torch.inference_mode`` and one thread.
+    """``body`` (residual groups and a convolution) on (N,features,H,W), for inference.
 
-    What a block and what a group give lies in two maps that are kept from frame to frame.
+    All that blocks and groups give lies in two maps, allocated as one. Kept from frame to frame they would be missed
+    after the residual groups: 180 MiB more at 1080p x4.
     """
 
     def __init__(self, body: nn.Sequential) -> None:
         super().__init__()
         self.body = body
-        self._kept: tuple[Tensor, Tensor] | None = None
 
     def forward(self, features: Tensor) -> Tensor:
         y: Tensor
-        if self._kept is None or self._kept[0].shape != features.shape:
-            self._kept = torch.empty_like(features), torch.empty_like(features)
-        inner, skip = self._kept
+        batch, *shape = features.shape
+        both = torch.empty(
+            (2 * batch, *shape), dtype=features.dtype, device=features.device, memory_format=torch.channels_last
+        )
+        inner, skip = both.chunk(2)
         *groups, last = self.body
         x = features
         for group in groups:
