@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from clips import make_clip
 from torch import Tensor, nn
 
 from rcan_video.engine import choice
@@ -14,7 +19,7 @@ from rcan_video.engine.choice import Choice, choose, open_engine
 from rcan_video.engine.compiled import Compiled
 from rcan_video.engine.cores import available_cores
 from rcan_video.engine.task import Task
-from rcan_video.errors import DeviceError, UsageError
+from rcan_video.errors import UsageError
 from rcan_video.frames import ColorSpec, PlaneLayout
 from rcan_video.network.catalog import load_model
 from rcan_video.options import DeviceOptions
@@ -76,15 +81,19 @@ def test_what_agrees_is_used(monkeypatch: pytest.MonkeyPatch, plane: Tensor) -> 
     assert calls == [3] and not said
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, in its own modules
-def test_without_a_compiler_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plane: Tensor) -> None:
-    import torch._inductor.config
-
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
-    with pytest.raises(DeviceError, match=r"^torch.compile does not work here \(.*no-such-compiler"):
-        Compiled(Small(), lambda _: None)(plane)
-    torch._dynamo.reset()
+def test_without_a_compiler_there_is_a_sentence(tmp_path: Path) -> None:
+    """And no output. A process of its own: torch remembers which compilers work."""
+    clip, output = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=2), tmp_path / "out.mp4"
+    done = subprocess.run(
+        [sys.executable, "-m", "rcan_video", clip, output, "--compile", "--device", "cpu", "--quiet"],
+        env={**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 6, done.stderr
+    assert re.search(r"rcan-video: torch.compile does not work here \(.*no-such-compiler.*\): leave --com", done.stderr)
+    assert not output.exists()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
