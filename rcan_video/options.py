@@ -30,12 +30,13 @@ class ModelOptions:
 class DeviceOptions:
     """``device`` as torch names it (``cpu``, ``cuda:1``, ``mps``) or ``auto``; ``batch`` None lets the engine choose;
     ``threads`` None means all the cores this process may use; ``engine`` "auto" is the fastest that is
-    installed for the device."""
+    installed for the device; ``compile`` sends the network through torch.compile, which makes the engine torch's."""
 
     device: str = "auto"
     batch: int | None = None
     threads: int | None = None
     engine: EngineName = "auto"
+    compile: bool = False
 
 
 @dataclass(frozen=True, slots=True)

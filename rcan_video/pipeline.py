@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-QUEUE_BYTES = 256 << 20
+QUEUE_BYTES = 64 << 20
 # Below this many items a queue admits more whatever their size: the engine's three streams need work in flight.
 QUEUE_ITEMS = 3
+# And no more than this whatever their size: thousands of small frames would wait, and a longer video take more memory.
+MOST_ITEMS = 32
 # Frames in a row, for each place in a batch, that wait for it to fill with pictures that are new.
 _PATIENCE = 4
 _POLL_SECONDS = 0.1
@@ -44,7 +46,7 @@ class _Stopped(Exception):
 
 
 class BoundedQueue(Generic[T]):
-    """First in, first out, between one producer and one consumer, bounded by bytes.
+    """First in, first out, between one producer and one consumer, bounded by bytes and number.
 
     Once ``stop`` is set neither side gets any further: what is queued is dropped, not worked off. ``on_wait`` is
     called now and then while one of them waits.
@@ -65,7 +67,7 @@ class BoundedQueue(Generic[T]):
         """Wait for room, then append."""
         with self._changed:
             self._check()
-            while len(self._items) >= QUEUE_ITEMS and self._bytes + nbytes > self._limit:
+            while self._full(nbytes):
                 self._wait()
             self._items.append((item, nbytes))
             self._bytes += nbytes
@@ -89,6 +91,10 @@ class BoundedQueue(Generic[T]):
                 self._bytes -= nbytes
                 self._changed.notify_all()
             yield item
+
+    def _full(self, nbytes: int) -> bool:
+        count = len(self._items)
+        return count >= MOST_ITEMS or (count >= QUEUE_ITEMS and self._bytes + nbytes > self._limit)
 
     def _wait(self) -> None:
         self._changed.wait(_POLL_SECONDS)

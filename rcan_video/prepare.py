@@ -70,6 +70,7 @@ class Job:
     info: VideoInfo
     stop: threading.Event
     told: list[str] = field(default_factory=list)
+    announced: bool = False
     begun: float = field(default_factory=time.perf_counter)
 
     @property
@@ -126,7 +127,7 @@ class Job:
         info, options = self.info, self.options.device
         task = Task(self.model, (info.layout, info.color), (target.layout, target.color), (info.width, info.height))
         batch = options.batch and _bounded(options.batch, info, target)
-        return open_engine(self.choice, task, batch, options.threads, self.told.append)
+        return open_engine(self.choice, task, batch, options.threads, self.tell)
 
     def announce(self, writer: Writer, engine: str, frames: int | None, kept: int = 0) -> None:
         """Tell people what was found and what will be done."""
@@ -138,6 +139,13 @@ class Job:
             progress.detail(text)
         for text in self.told:
             progress.notice(text)
+        self.announced = True
+
+    def tell(self, text: str) -> None:
+        """One sentence that people should read: with all others before the first frame, at once from then on."""
+        self.told.append(text)
+        if self.announced:
+            self.progress.notice(text)
 
     def in_time(self, write: Callable[[Frame], None]) -> Callable[[Frame], None]:
         """``write``, until --max-time is over: then it raises Interrupted."""

@@ -27,7 +27,7 @@ class StreamRow(NamedTuple):
 
 
 class Progress(Protocol):
-    """How a job tells what it is doing. Called from one thread at a time."""
+    """How a job tells what it is doing. Called from one thread at a time, but for ``notice`` and ``status``."""
 
     def start(self, description: str, total: int | None, kept: int = 0) -> None:
         """Work begins; ``total`` is the expected number of frames, None where nobody knows, ``kept`` of which an
@@ -43,7 +43,7 @@ class Progress(Protocol):
         """Say at once how far the work is: somebody has asked (SIGUSR1). Called from the main thread, at any moment."""
 
     def notice(self, text: str) -> None:
-        """One sentence that people should read."""
+        """One sentence that people should read. Called from any thread: engines report what happens to them."""
 
     def detail(self, text: str) -> None:
         """One sentence for people who want to know more (``--verbose``)."""

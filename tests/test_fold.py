@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rcan_video.network import catalog, checkpoint
+from rcan_video.network import catalog, checkpoint, frugal
 from rcan_video.network.fold import FoldedRCAN, FoldedTail, StripedTail
 from rcan_video.network.rcan import RCAN, RCANConfig
 
@@ -105,7 +105,7 @@ def test_bundled_weights(scale: int, height: int, width: int) -> None:
     net = catalog.load_model("fast", scale).net
     folded = FoldedRCAN(net)
     assert isinstance(folded.tail, FoldedTail)
-    assert folded.tail.conv.kernel_size == (3, 3) and folded.tail.border is None
+    assert folded.tail.inner[0].kernel_size == (3, 3) and folded.tail.border is None
     assert error(net, folded, torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(2))) < 1e-4
 
 
@@ -124,8 +124,8 @@ def test_equals_the_original_code(name: str) -> None:
 def test_one_convolution_of_the_least_size(name: str, size: int) -> None:
     tail = FOLDED[name].tail
     assert isinstance(tail, FoldedTail)
-    assert tail.conv.kernel_size == (size, size)
-    assert tail.conv.out_channels == 3 * CONFIGS[name].upscale ** 2
+    assert tail.inner[0].kernel_size == (size, size)
+    assert tail.inner[0].out_channels == 3 * CONFIGS[name].upscale ** 2
     assert (tail.border is None) == (name == "x1")
 
 
@@ -135,7 +135,7 @@ def test_the_border_ring_matters(name: str) -> None:
     tail, scale = FOLDED[name].tail, CONFIGS[name].upscale
     assert isinstance(tail, FoldedTail) and tail.border is not None
     x = torch.rand(1, 8, 9, 7, generator=torch.Generator().manual_seed(3))
-    naive = F.pixel_shuffle(F.conv2d(x, tail.conv.weight, tail.conv.bias, padding=2), scale)
+    naive = F.pixel_shuffle(F.conv2d(x, tail.inner[0].weight, tail.inner[0].bias, padding=2), scale)
     wrong = (naive - tail.border(x)).abs().amax((0, 1)) * 255
     assert float(wrong.max()) > 1
     assert float(wrong[scale:-scale, scale:-scale].max()) < 1e-4
@@ -146,7 +146,7 @@ def test_a_short_tail_is_found(upscale: int) -> None:
     net = short_tail(RCANConfig(**SMALL, upscale=upscale, **PLAIN))
     folded = FoldedRCAN(net)
     assert isinstance(folded.tail, FoldedTail)
-    assert folded.tail.conv.kernel_size == (3, 3) and folded.tail.border is None
+    assert folded.tail.inner[0].kernel_size == (3, 3) and folded.tail.border is None
     for height, width in ((1, 1), (3, 2), (9, 8)):
         assert error(net, folded, torch.rand(1, 3, height, width)) < 1e-4
 
@@ -160,7 +160,7 @@ def test_a_tail_with_a_small_kernel_and_a_border() -> None:
     stage.weight[..., 1, 1] = centre
     folded = FoldedRCAN(net)
     assert isinstance(folded.tail, FoldedTail)
-    assert folded.tail.conv.kernel_size == (3, 3) and folded.tail.border is not None
+    assert folded.tail.inner[0].kernel_size == (3, 3) and folded.tail.border is not None
     for height, width in ((1, 1), (3, 3), (9, 8)):
         assert error(net, folded, torch.rand(1, 3, height, width)) < 1e-4
 
@@ -232,3 +232,25 @@ def test_of_full_size() -> None:
     """The published shape of blocks, where sums are longest; few blocks, because only their sums matter here."""
     net = network(replace(RCANConfig(upscale=4), groups=1, blocks=2))
     assert error(net, FoldedRCAN(net), torch.rand(1, 3, 12, 11, generator=torch.Generator().manual_seed(7))) < 1e-4
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("size", [(9, 7), (40, 33), (2, 12), (3, 3), (1, 1)])
+def test_the_frugal_form_gives_the_same(name: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bands of rows that cut anywhere, and with whatever lies in the memory that it gets."""
+    net = network(CONFIGS[name])
+    plain, sparing = FoldedRCAN(net), FoldedRCAN(net, frugal=True)
+    monkeypatch.setattr(frugal, "BAND", 1)
+    with torch.inference_mode():
+        for count in (2, 2, 1):
+            x = torch.rand(count, net.config.colors, *size)
+            torch.testing.assert_close(sparing(x), plain(x), rtol=0, atol=1e-6)
+
+
+def test_the_frugal_body_is_the_same_bit_for_bit() -> None:
+    net = catalog.load_model("fast", 2).net
+    plain, sparing = FoldedRCAN(net).body, FoldedRCAN(net, frugal=True).body
+    with torch.inference_mode():
+        for _ in range(2):
+            features = torch.rand(1, 16, 37, 52).contiguous(memory_format=torch.channels_last)
+            assert torch.equal(sparing(features), plain(features))

@@ -13,7 +13,7 @@ from rcan_video import repeats
 from rcan_video.engine.base import Ticket
 from rcan_video.errors import InputError, InputHangs
 from rcan_video.frames import Frame, FrameBatch
-from rcan_video.pipeline import QUEUE_BYTES, QUEUE_ITEMS, BoundedQueue, run
+from rcan_video.pipeline import MOST_ITEMS, QUEUE_BYTES, QUEUE_ITEMS, BoundedQueue, run
 
 SECONDS = 10.0  # an upper bound for what takes milliseconds
 
@@ -134,6 +134,8 @@ def test_each_stage_is_timed() -> None:
         (QUEUE_BYTES // 8, 2 * 8 + 5),
         # Larger than the limit: the engine still gets the items that it needs in flight.
         (2 * QUEUE_BYTES, 2 * QUEUE_ITEMS + 5),
+        # Small: a queue full of bytes would hold the whole video.
+        (1, 2 * MOST_ITEMS + 5),
     ],
 )
 def test_a_slow_writer_bounds_the_memory(nbytes: int, most: int) -> None:

@@ -127,6 +127,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option("--batch", type=click.IntRange(1, 256), help="Frames per batch.  [default: by size and memory]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the network.  [default: all cores]")
+@click.option("--compile", is_flag=True, help="Send the network through torch.compile: minutes before the first frame.")
 @click.option(
     "--deinterlace",
     type=click.Choice(get_args(Deinterlace)),
@@ -199,6 +200,7 @@ def command(
     engine: EngineName,
     batch: int | None,
     threads: int | None,
+    compile: bool,
     deinterlace: Deinterlace,
     fps_mode: FpsMode,
     fps: Fraction | None,
@@ -237,7 +239,7 @@ def command(
         input=input,
         output=output,
         model=ModelOptions(model, int(scale) if scale else None),
-        device=DeviceOptions(device, batch, threads, engine),
+        device=DeviceOptions(device, batch, threads, engine, compile),
         frames=FrameOptions(deinterlace, fps_mode, fps),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, encoder_options),
         streams=StreamOptions(not no_audio, not no_subs, audio_codec, audio_bitrate, strict),

@@ -60,7 +60,8 @@ class Engine(Protocol):
 
     def submit(self, batch: FrameBatch) -> Ticket:
         """Takes 1 to ``self.batch`` frames and returns as soon as their work is queued, or, on a device that has no
-        queue, when it is done. The frames' memory is not needed any more afterwards.
+        queue, when it is done. The caller may drop the frames then, but not write into them: the engine may keep them
+        until their result is there.
 
         Raises InputError for a frame of another size or depth, OutOfMemory where not even one frame fits, and
         DeviceError where the device is lost.

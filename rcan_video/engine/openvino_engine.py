@@ -82,7 +82,7 @@ class OpenVinoEngine:
 
     def close(self) -> None:
         for slot in self._slots:
-            slot.settle()
+            slot.close()
         self._slots.clear()
         self._compiled = None
 
@@ -141,11 +141,12 @@ class _Slot:
             elif self._failure is not None:
                 raise self._failure
 
-    def settle(self) -> None:
-        """Until nothing runs, well or not."""
-        with self._lock, contextlib.suppress(RuntimeError, MemoryError):
-            if self._running:
-                self._request.wait()
+    def close(self) -> None:
+        """Wait until nothing runs, well or not, and free the request: tickets that still hold the slot do not."""
+        with self._lock:
+            with contextlib.suppress(RuntimeError, MemoryError):
+                self._finish()
+            self._request = None
 
     def _finish(self) -> None:
         if self._failure is not None:

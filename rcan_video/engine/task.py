@@ -17,26 +17,31 @@ class Task:
     """Frames of ``source`` in, frames of ``target`` out, ``model.scale`` times as large.
 
     Each of the two is how planes are stored and coloured; ``size`` is (width, height) of the source in pixels.
+    ``tile`` makes the residual groups run in tiles of that size, None on the whole frame.
     """
 
     model: LoadedModel
     source: tuple[PlaneLayout, ColorSpec]
     target: tuple[PlaneLayout, ColorSpec]
     size: tuple[int, int]
+    tile: int | None = None
 
     @property
     def target_size(self) -> tuple[int, int]:
         """(width, height) after the network."""
         return self.size[0] * self.model.scale, self.size[1] * self.model.scale
 
-    def module(self) -> FrameNet:
-        """The whole work as one module of torch. Raises WeightsError for a model that no video can use."""
+    def module(self, *, frugal: bool = False) -> FrameNet:
+        """The whole work as one module of torch; ``frugal`` as for ``FoldedRCAN``.
+
+        Raises WeightsError for a model that no video can use.
+        """
         from rcan_video.network.fold import FoldedRCAN
         from rcan_video.network.frame_net import FrameNet
 
         net = self.model.net
         return FrameNet(
-            FoldedRCAN(net),
+            FoldedRCAN(net, tile=self.tile, frugal=frugal),
             source=self.source,
             target=self.target,
             width=self.size[0],
@@ -50,4 +55,4 @@ class Task:
         stored = tuple(
             (layout, color.matrix, color.full_range, color.siting) for layout, color in (self.source, self.target)
         )
-        return (self.model.sha256, stored, self.size)
+        return (self.model.sha256, stored, self.size, self.tile)

@@ -6,7 +6,7 @@ What each wait is for, and how that is proven without a GPU, is told in ``docs/c
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from torch.utils.dlpack import from_dlpack
 
 from rcan_video.engine.backend import Backend, Event, open_backend
 from rcan_video.engine.base import Ticket, check_frames, not_finite
+from rcan_video.engine.cores import available_cores
 from rcan_video.engine.memory import default_batch, is_oom
 from rcan_video.errors import DeviceError, OutOfMemory
 from rcan_video.frames import Frame, FrameBatch, PlaneLayout
@@ -55,7 +56,8 @@ class TorchEngine:
     frames are ``scale`` times as large. It may return one tensor more, a bool of one element that says whether
     anything was NaN or infinite before rounding hid it. It is moved to the device and belongs to the engine from then
     on. ``source_size`` is (width, height) in pixels. ``batch`` None leaves the choice to ``default_batch``;
-    ``threads`` bounds torch's threads, on the CPU only. ``backend`` is for tests.
+    ``threads`` bounds torch's threads, on the CPU only, None to the cores that this process may use. ``notice`` hears
+    a sentence when fewer frames than a batch go through the network from then on. ``backend`` is for tests.
 
     Raises OutOfMemory where the network and the ring do not fit the device.
     """
@@ -70,23 +72,25 @@ class TorchEngine:
         device: torch.device,
         batch: int | None = None,
         threads: int | None = None,
+        notice: Callable[[str], None] = lambda _: None,
         backend: Backend | None = None,
     ) -> None:
-        if threads is not None and device.type == "cpu":
-            torch.set_num_threads(threads)
+        if device.type == "cpu":
+            torch.set_num_threads(threads or min(torch.get_num_threads(), available_cores()))
         self._backend = backend or open_backend(device)
         self._source, self._source_size = source, source_size
         self._target, self._scale = target, scale
         self._target_size = (source_size[0] * scale, source_size[1] * scale)
         self._batch = batch or default_batch(*source_size, scale, self._backend.free_bytes())
         self._limit = self._batch  # frames per call of the network; goes down when memory runs out and stays down
+        self._notice = notice
         self._submitted = 0
         self._lost: str | None = None
         self._guard_lock = threading.Lock()
         with self._backend.current():
             out_of_memory = False
             try:
-                self._net = net.eval().to(device=self._backend.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                self._net: nn.Module = net.eval().to(device=self._backend.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 self._slots = [self._slot() for _ in range(DEPTH)]
             except (RuntimeError, MemoryError) as error:
                 if not is_oom(error):
@@ -151,6 +155,7 @@ class TorchEngine:
         with self._guard():
             self._drain()
             self._slots.clear()
+            self._net = nn.Identity()  # whoever still holds the engine holds no memory of the device
             self._backend.empty_cache()
 
     def _slot(self) -> _Slot:
@@ -204,6 +209,7 @@ class TorchEngine:
                 if size == 1:
                     raise OutOfMemory(self._too_large(1))
                 self._limit = size // 2
+                self._notice(f"{self._backend.device} ran out of memory: the batch goes from {size} to {self._limit}")
             else:
                 done = part.stop
 
@@ -248,6 +254,8 @@ class TorchEngine:
                         self._lost = self._gone(dead)
             if self._lost is not None and isinstance(error, RuntimeError):
                 raise DeviceError(self._lost) from error
+            if is_oom(error):  # of the host's memory, or only seen when the device's queues were waited for
+                raise OutOfMemory(self._too_large(self._batch)) from None
             raise
 
     def _drain(self) -> None:

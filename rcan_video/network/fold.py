@@ -20,7 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rcan_video.network.frugal import FrugalBody, FrugalTail
 from rcan_video.network.rcan import RCAN, ChannelAttention, RCANConfig, pad_to_multiple
+from rcan_video.network.tiles import OVERLAP, TiledBody, reach
 
 _REACH = 2
 """Low-resolution pixels that a tail of 3x3 convolutions sees each way, whatever its factor: 1 for the first, and
@@ -35,31 +37,41 @@ class FoldedRCAN(nn.Module):
 
     Equal to ``net`` (scaled to its range and back) up to float32 rounding. Built from a float32 network, on the CPU,
     which is left as it is; move the result with ``.to(device, memory_format=torch.channels_last)``. ``body_dtype``
-    is the precision of the residual groups; head, long skip, tail and mean are float32 always.
+    is the precision of the residual groups; head, long skip, tail and mean are float32 always. ``tile`` makes the
+    residual groups run tile by tile (``TiledBody``), in pixels of their input: then it is not equal any more.
+    ``frugal`` is for engines that run one operation after the other and want less memory (``network/frugal.py``).
     """
 
-    def __init__(self, net: RCAN, body_dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, net: RCAN, body_dtype: torch.dtype = torch.float32, tile: int | None = None, *, frugal: bool = False
+    ) -> None:
         super().__init__()
         self.config = net.config
         self.body_dtype = body_dtype
         net = copy.deepcopy(net).cpu().double()
         shrink = _shrink(net.config)
         self.sub_mean, self.head = _unit_input(net, shrink)
-        self.body = _shrink_body(net, shrink)
+        body = _shrink_body(net, shrink)
+        self.body: nn.Module = FrugalBody(body) if frugal else body
+        if tile is not None:
+            self.body = TiledBody(self.body, tile, min(OVERLAP, reach(net.config)))
         tail, mean = _unit_output(net, shrink)
         self.mean: Tensor | None
         self.register_buffer("mean", mean)
-        self.tail = FoldedTail(tail, net.config) if net.config.activation == "relu" else StripedTail(tail, net.config)
+        folded = net.config.activation == "relu"
+        self.tail = FoldedTail(tail, net.config, frugal=frugal) if folded else StripedTail(tail, net.config)
         self.float().eval().requires_grad_(False)
         self.body.to(body_dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         features = self.head(self.sub_mean(pad_to_multiple(x, self.config.unshuffle)))
-        features = features + self.body(features.to(self.body_dtype)).float()
-        y: Tensor = self.tail(features)
+        deep: Tensor = self.body(features.to(self.body_dtype)).float()
+        deep.add_(features)
+        del features
+        y: Tensor = self.tail(deep)
         if self.mean is not None:
-            y = y + self.mean
+            y.add_(self.mean)
         return y[..., : height * self.config.scale, : width * self.config.scale]
 
 
@@ -70,22 +82,26 @@ class FoldedTail(nn.Module):
     in the standard layout), because then no padding but the first can matter.
     """
 
-    def __init__(self, tail: nn.Sequential, config: RCANConfig) -> None:
+    def __init__(self, tail: nn.Sequential, config: RCANConfig, *, frugal: bool = False) -> None:
         super().__init__()
         self.upscale = config.upscale
         self.border = None if _only_first_spreads(tail) else tail
         weight, bias = fold(tail, config)
         # Without the outermost ring of outputs, the ring of ``border``, one pixel of padding less is needed.
         padding = weight.shape[-1] // 2 - (self.border is not None)
-        self.conv = nn.Conv2d(config.features, weight.shape[0], weight.shape[-1], padding=padding)
-        self.conv.weight, self.conv.bias = nn.Parameter(weight), nn.Parameter(bias)
+        conv = nn.Conv2d(config.features, weight.shape[0], weight.shape[-1], padding=padding)
+        conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
+        self.frugal = frugal
+        self.inner = (
+            FrugalTail(conv, config.upscale) if frugal else nn.Sequential(conv, nn.PixelShuffle(config.upscale))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         if self.border is not None and min(height, width) <= _REACH:  # the ring is all there is
             whole: Tensor = self.border(x)
             return whole
-        inner = F.pixel_shuffle(self.conv(x), self.upscale)
+        inner: Tensor = self.inner(x)
         if self.border is None:
             return inner
         ring, strip = self.upscale, _REACH + 1
@@ -93,7 +109,11 @@ class FoldedTail(nn.Module):
         bottom = self.border(x[..., -strip:, :])[..., -ring:, :]
         left = self.border(x[..., :strip])[..., ring:-ring, :ring]
         right = self.border(x[..., -strip:])[..., ring:-ring, -ring:]
-        return torch.cat((top, torch.cat((left, inner, right), dim=3), bottom), dim=2)
+        if not self.frugal:
+            return torch.cat((top, torch.cat((left, inner, right), dim=3), bottom), dim=2)
+        inner[..., :ring, :], inner[..., -ring:, :] = top, bottom
+        inner[..., ring:-ring, :ring], inner[..., ring:-ring, -ring:] = left, right
+        return inner
 
 
 class StripedTail(nn.Module):

@@ -1,0 +1,143 @@
+"""``--compile``: the same planes, a sentence where torch.compile does not work, and no trust without a look."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from clips import make_clip
+from torch import Tensor, nn
+
+from rcan_video.engine import choice
+from rcan_video.engine.choice import Choice, choose, open_engine
+from rcan_video.engine.compiled import Compiled
+from rcan_video.engine.cores import available_cores
+from rcan_video.engine.task import Task
+from rcan_video.errors import UsageError
+from rcan_video.frames import ColorSpec, PlaneLayout
+from rcan_video.network.catalog import load_model
+from rcan_video.options import DeviceOptions
+
+
+class Small(nn.Module):
+    """A convolution and a pixel shuffle, planes in and planes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+
+    def forward(self, plane: Tensor) -> tuple[Tensor, ...]:
+        y = nn.functional.pixel_shuffle(self.conv(plane.float()[:, None] / 255), 2)[:, 0]
+        return ((y * 255).clamp(0, 255).add(0.5).floor().to(torch.uint8), torch.isfinite(y.sum()).reshape(1))
+
+
+@pytest.fixture
+def plane() -> Tensor:
+    return torch.randint(0, 256, (1, 8, 6), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+
+
+def standing_in(monkeypatch: pytest.MonkeyPatch, offset: int) -> list[int]:
+    """torch.compile as a function that computes the same but for ``offset``, and counts its calls."""
+    calls = [0]
+
+    def compile_(forward: object, *, dynamic: bool) -> object:
+        assert dynamic is False
+
+        def run(plane: Tensor) -> tuple[Tensor, ...]:
+            calls[0] += 1
+            large, flag = forward(plane)  # type: ignore[operator]
+            return large.clamp(10, 245) + offset, flag
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    return calls
+
+
+def test_what_differs_by_more_than_rounding_is_given_up(monkeypatch: pytest.MonkeyPatch, plane: Tensor) -> None:
+    calls, said = standing_in(monkeypatch, 12), list[str]()
+    net = Small()
+    compiled = Compiled(net, said.append)
+    for _ in range(3):
+        assert torch.equal(compiled(plane)[0], net(plane)[0])
+    assert calls == [1] and said == ["torch.compile changes the picture here: the network runs without it"]
+
+
+def test_what_agrees_is_used(monkeypatch: pytest.MonkeyPatch, plane: Tensor) -> None:
+    calls, said = standing_in(monkeypatch, 0), list[str]()
+    net = Small()
+    nn.init.zeros_(net.conv.weight)
+    nn.init.constant_(net.conv.bias, 0.5)
+    compiled = Compiled(net, said.append)
+    for _ in range(3):
+        compiled(plane)
+    assert calls == [3] and not said
+
+
+def test_without_a_compiler_there_is_a_sentence(tmp_path: Path) -> None:
+    """And no output. A process of its own: torch remembers which compilers work."""
+    clip, output = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=2), tmp_path / "out.mp4"
+    done = subprocess.run(
+        [sys.executable, "-m", "rcan_video", clip, output, "--compile", "--device", "cpu", "--quiet"],
+        env={**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 6, done.stderr
+    assert re.search(r"rcan-video: torch.compile does not work here \(.*no-such-compiler.*\): leave --com", done.stderr)
+    assert not output.exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler (g++)")
+def test_compiled_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plane: Tensor) -> None:
+    import torch._inductor.config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)  # no pool of processes for one kernel
+    monkeypatch.setattr(torch._inductor.config, "cpp_cache_precompile_headers", False)  # quicker, for one
+    said: list[str] = []
+    net = Small().eval()
+    compiled = Compiled(net, said.append)
+    with torch.inference_mode():
+        for _ in range(2):
+            assert (compiled(plane)[0].int() - net(plane)[0].int()).abs().max() <= 1
+    assert not said and compiled._compiled is not None
+
+
+def test_it_is_torchs_and_opened_with_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "may_have_accelerator", lambda: False)
+    assert choose(DeviceOptions("cpu", compile=True)) == Choice("torch", torch.device("cpu"), asked=True, compile=True)
+    with pytest.raises(UsageError, match=r"^--compile is torch's: leave it out with --engine openvino"):
+        choose(DeviceOptions(engine="openvino", compile=True))
+    seen: list[tuple[int, ...]] = []
+
+    def compile_(forward: object, *, dynamic: bool) -> object:
+        def run(*planes: Tensor) -> tuple[Tensor, ...]:
+            seen.append(tuple(planes[0].shape))
+            return forward(*planes)  # type: ignore[operator, no-any-return]
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    stored = (PlaneLayout("gray"), ColorSpec(1, False, "left"))
+    task = Task(load_model("fast", 2), stored, stored, (8, 6))
+    engine = open_engine(choose(DeviceOptions("cpu", compile=True)), task, None, None, lambda _: None)
+    engine.close()
+    assert seen == [(1, 6, 8)]
+
+
+def test_threads_keep_to_a_containers_share(tmp_path: Path) -> None:
+    quota = tmp_path / "cpu.max"
+    free = available_cores(tmp_path / "none")
+    for text, cores in (("max 100000", free), ("100000 100000", 1), ("50000 100000", 1), ("9900000 100000", free)):
+        quota.write_text(text)
+        assert available_cores(quota) == cores
