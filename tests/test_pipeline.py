@@ -1,5 +1,6 @@
 import _thread
 import itertools
+import signal
 import threading
 import time
 import traceback
@@ -273,8 +274,15 @@ def test_after_ctrl_c_the_caller_gets_its_things_back_unused() -> None:
         time.sleep(0.5)
         writing = False
 
-    with pytest.raises(KeyboardInterrupt):
-        run(video(1), FakeEngine(), write, stop=threading.Event())
+    heard: list[object] = []
+    ours = signal.signal(signal.SIGINT, lambda *call: (heard.append(call), signal.default_int_handler(*call)))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(video(1), FakeEngine(), write, stop=threading.Event())
+    except BaseException as error:
+        raise AssertionError(f"{heard=} {ours=} {writing=}") from error
+    finally:
+        signal.signal(signal.SIGINT, ours)
     assert not writing
 
 

@@ -221,7 +221,7 @@ def test_the_result_is_a_plain_rcan(pictures: Path, scale: int, unshuffle: bool,
     assert net.config == RCANConfig(1, 1, features, 4, 3, scale * (1 + unshuffle), 1 + unshuffle, 1.0, False)
     assert not any("parametrizations" in name for name in safetensors.torch.load_file(path))
     folded = FoldedRCAN(net)
-    assert folded.tail.conv.kernel_size == ((3, 3) if tail == "short" else (5, 5))  # type: ignore[union-attr]
+    assert folded.tail.inner[0].kernel_size == ((3, 3) if tail == "short" else (5, 5))  # type: ignore[union-attr]
     picture = reduce(texture(0), scale)
     assert psnr_y(PictureNet(net, CPU)(picture), unfolded(net, picture), scale) > 60
     with safetensors.safe_open(path, "pt") as file:
