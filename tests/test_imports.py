@@ -35,7 +35,7 @@ HOMES = {
     "av": ("media",),
     "click": ("commands",),
     "cv2": ("pictures", "report", "train"),
-    "openvino": ("engine.openvino_engine", "engine.openvino_graph"),
+    "openvino": ("engine.openvino_compile", "engine.openvino_engine", "engine.openvino_graph"),
     "rich": ("progress", "commands"),
     "safetensors": ("network.checkpoint",),
 }

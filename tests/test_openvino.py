@@ -27,6 +27,7 @@ from rcan_video.network.frame_net import FrameNet
 from rcan_video.network.rcan import RCAN, RCANConfig
 
 openvino = pytest.importorskip("openvino", reason="the extra openvino is not installed here")
+openvino_compile = pytest.importorskip("rcan_video.engine.openvino_compile")
 openvino_engine = pytest.importorskip("rcan_video.engine.openvino_engine")
 OpenVinoEngine = openvino_engine.OpenVinoEngine
 convert = pytest.importorskip("rcan_video.engine.openvino_graph").convert
@@ -341,10 +342,10 @@ def test_a_run_that_fails_is_told_wherever_it_is_waited_for(
 
 
 def test_a_network_that_does_not_compile_is_told(small: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(task: Task) -> Any:
+    def broken(task: Task, threads: int | None) -> bytes:
         raise RuntimeError("Check 'false' failed at src/x.cpp:9:\nNo conversion rule for aten::frobnicate\n")
 
-    monkeypatch.setattr(openvino_engine, "_convert", broken)
+    monkeypatch.setattr(openvino_engine, "compile_task", broken)
     with pytest.raises(DeviceError, match=r"cannot compile own at 25x16 \(No conversion rule for aten::frobnicate\)"):
         OpenVinoEngine(task_for(small, "yuv420p", (25, 16)))
 
@@ -354,13 +355,14 @@ def conversions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Task]:
     """What was converted; the cache is empty at first."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     done: list[Task] = []
-    convert = openvino_engine._convert
+    compile_task = openvino_engine.compile_task
 
-    def counted(task: Task) -> Any:
+    def counted(task: Task, threads: int | None) -> bytes:
         done.append(task)
-        return convert(task)
+        compiled: bytes = compile_task(task, threads)
+        return compiled
 
-    monkeypatch.setattr(openvino_engine, "_convert", counted)
+    monkeypatch.setattr(openvino_engine, "compile_task", counted)
     return done
 
 
@@ -422,21 +424,48 @@ def test_no_cache_is_no_error(
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["bundled", "checkpoint"])
-def test_the_second_run_does_not_load_torch(own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_does_not_load_torch(own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor the first one, whose network another process compiles: to the same effect as in this one."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     clip = make_clip(tmp_path / "in.mp4", size=(32, 24), frames=3)
     model = str(save_model(tmp_path, SMALL).path) if own else "fast"
     (tmp_path / "cache").rename(tmp_path / "unused") if own else None  # ``save_model`` has looked at the file
     code = """if True:
         import sys
+        before = sys.argv[4] and __import__(sys.argv[4])
         from rcan_video import DeviceOptions, ModelOptions, Options, upscale
-        source, target, model = sys.argv[1:]
+        source, target, model = sys.argv[1:4]
         options = Options(source, target, model=ModelOptions(model), device=DeviceOptions("cpu"), overwrite=True)
         print(upscale(options).frames_out, "torch" in sys.modules)
     """
     said = []
-    for number in range(2):
-        line = [sys.executable, "-c", code, str(clip), str(tmp_path / f"{number}.mp4"), model]
+    for number, loaded in enumerate(("", "", "torch")):
+        if loaded:
+            (tmp_path / "cache").rename(tmp_path / "filled")
+        line = [sys.executable, "-c", code, str(clip), str(tmp_path / f"{number}.mp4"), model, loaded]
         said.append(subprocess.run(line, check=True, capture_output=True, text=True, timeout=120).stdout.split())
-    assert said == [["3", "True"], ["3", "False"]]
-    assert (tmp_path / "0.mp4").read_bytes() == (tmp_path / "1.mp4").read_bytes()
+    # A checkpoint is looked at by torch once: without a cache of what it was found to be, in every run.
+    assert said == [["3", str(own)], ["3", "False"], ["3", "True"]]
+    assert len({(tmp_path / f"{number}.mp4").read_bytes() for number in range(3)}) == 1
+
+
+def test_the_process_that_compiles_hands_over_its_errors(tmp_path: Path) -> None:
+    four = task_for(save_model(tmp_path, replace(SMALL, colors=4, mean_shift=False)), "yuv420p", (25, 16))
+    with pytest.raises(WeightsError, match="4 colour channels"):
+        openvino_compile._apart(four, None)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "sentence"),
+    [
+        ("raise SystemExit('no such library')", DeviceError, "the process that compiles has failed: no such library"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", OutOfMemory, "not enough memory"),
+    ],
+)
+def test_a_process_that_ends_badly_is_told(
+    code: str, kind: type[Exception], sentence: str, small: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_compile, "_CHILD", code)
+    monkeypatch.setattr(openvino_engine, "compile_task", openvino_compile._apart)
+    with pytest.raises(kind, match=sentence):
+        OpenVinoEngine(task_for(small, "yuv420p", (27, 16)))

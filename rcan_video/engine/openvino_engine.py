@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from rcan_video import cache
 from rcan_video.engine.base import Ticket, check_frames, not_finite
+from rcan_video.engine.openvino_compile import DEVICE, compile_task, settings
 from rcan_video.engine.task import Task
 from rcan_video.errors import DeviceError, OutOfMemory
 from rcan_video.frames import Frame, FrameBatch, PlaneLayout
 
-_DEVICE = "CPU"
 _OUT_OF_MEMORY_TEXTS = ("bad_alloc", "out of memory", "failed to allocate", "could not allocate")
 
 
@@ -184,33 +184,17 @@ class _AnyOf:
 def _compiled(task: Task, threads: int | None) -> Any:
     """The compiled network for ``task``, out of the cache or anew."""
     core = openvino.Core()
-    settings = {
-        "INFERENCE_PRECISION_HINT": "f32",  # its own choice is bfloat16 where the CPU has it
-        "NUM_STREAMS": "1",
-        "ENABLE_CPU_PINNING": False,  # decoder and encoder run on the same cores
-        **({} if threads is None else {"INFERENCE_NUM_THREADS": threads}),
-    }
-    machine = (core.get_property(_DEVICE, "FULL_DEVICE_NAME"), core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
+    machine = (core.get_property(DEVICE, "FULL_DEVICE_NAME"), core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
     key = cache.key_of("openvino", openvino.__version__, machine, task.identity())
     known = cache.load(key)
     if known is not None:
         try:
-            return core.import_model(known, _DEVICE, settings)
+            return core.import_model(known, DEVICE, settings(threads))
         except RuntimeError:
             pass  # it refuses what another build of it has written: compiled anew, and replaced
-    compiled = core.compile_model(_convert(task), _DEVICE, settings)
-    cache.store(key, compiled.export_model().getvalue())
-    return compiled
-
-
-def _convert(task: Task) -> Any:
-    import torch
-
-    from rcan_video.engine.openvino_graph import convert
-
-    layout, _ = task.source
-    dtype = torch.uint8 if layout.sample_bytes == 1 else torch.uint16
-    return convert(task.module(), layout.shapes(*task.size), dtype)
+    made = compile_task(task, threads)
+    cache.store(key, made)
+    return core.import_model(made, DEVICE, settings(threads))
 
 
 def _dtype(layout: PlaneLayout) -> type[np.uint8 | np.uint16]:
