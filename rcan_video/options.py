@@ -15,6 +15,7 @@ STREAM_FORMATS = ("nut", "matroska", "mp4", "mpegts", "yuv4mpegpipe")
 Deinterlace = Literal["auto", "on", "off"]
 FpsMode = Literal["passthrough", "cfr"]
 EngineName = Literal["auto", "torch", "openvino"]
+HwAccel = Literal["none", "cuda"]
 Precision = Literal["auto", "single", "half", "bf16"]
 
 
@@ -33,7 +34,8 @@ class DeviceOptions:
     ``threads`` None means all the cores this process may use; ``engine`` "auto" is the fastest that is
     installed for the device; ``compile`` sends the network through torch.compile, which makes the engine torch's.
     ``precision`` is that of the residual groups: float32, float16 or bfloat16 (the latter two are torch's); "auto" is
-    half on NVIDIA's GPUs with tensor cores, else single."""
+    half on NVIDIA's GPUs with tensor cores, else single. ``hwaccel`` "cuda" lets NVIDIA's hardware decode the input
+    where it can and where its frames are those of software, bit for bit."""
 
     device: str = "auto"
     batch: int | None = None
@@ -41,6 +43,7 @@ class DeviceOptions:
     engine: EngineName = "auto"
     compile: bool = False
     precision: Precision = "auto"
+    hwaccel: HwAccel = "none"
 
 
 @dataclass(frozen=True, slots=True)

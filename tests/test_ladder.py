@@ -139,8 +139,8 @@ def test_every_frame_comes_out_once(failures: list[tuple[str, int]], ahead: int)
     ladder.close()
     assert [(frame.index, frame.pts, frame.duration) for frame in frames] == [(i, 3 * i, 3) for i in range(23)]
     engines = [int(frame.planes[0][0, 0]) - 10 for frame in frames]
-    assert engines == sorted(engines), "no way back up"
-    assert engines[-1] <= len(said) <= len(failures)
+    # Not that they rise: what the engine above had done before it was left may come out of it, in between.
+    assert max(engines) <= len(said) <= len(failures)
     assert said == [
         f"engine {n} ran out of memory: engine {n + 1} goes on with the same frames" for n in range(len(said))
     ]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from clips import make_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from racecheck import RaceChecker
-from test_ladder import Counted, Listener, batches, noise, through
+from test_ladder import Counted, batches, noise, through
 from torch import Tensor, nn
 
 from rcan_video.engine import backend, choice, trial
@@ -25,12 +23,11 @@ from rcan_video.engine.task import BodyPrecision, Task
 from rcan_video.engine.torch_engine import DEPTH, TorchEngine
 from rcan_video.errors import NotFinite, OutOfMemory, UsageError
 from rcan_video.frames import ColorSpec, FrameBatch, PlaneLayout
-from rcan_video.job import upscale
 from rcan_video.network import checkpoint, fold
 from rcan_video.network.catalog import LoadedModel, load_model
 from rcan_video.network.fold import FoldedRCAN
 from rcan_video.network.rcan import RCAN, RCANConfig
-from rcan_video.options import DeviceOptions, Options
+from rcan_video.options import DeviceOptions
 
 CPU = torch.device("cpu")
 YUV = PlaneLayout("yuv", 8, 1, 1)
@@ -235,7 +232,7 @@ PLACES = ("open", "unfaithful", "submit", "result", "nan")
     st.integers(1, 5),
 )
 def test_whatever_is_at_fault_every_frame_comes_out_once(faults: list[tuple[str, int]], ahead: int) -> None:
-    """Even rungs have no plainer one but themselves anew; each fault leads to the next rung, and the last is sound."""
+    """Below a rung and plainer than it is the same one, the next; each fault leads there, and the last is sound."""
     said: list[str] = []
 
     def rung(number: int) -> Rung:
@@ -262,7 +259,7 @@ def test_whatever_is_at_fault_every_frame_comes_out_once(faults: list[tuple[str,
     ladder.close()
     assert [(frame.index, frame.pts) for frame in frames] == [(i, 3 * i) for i in range(19)]
     engines = [int(frame.planes[0][0, 0]) - 10 for frame in frames]
-    assert engines == sorted(engines) and engines[-1] <= len(said) <= len(faults)
+    assert max(engines) <= len(said) <= len(faults)
     what = {"unfaithful": "is wrong", "nan": "gave NaN or infinity"}
     assert said == [
         f"engine {n} {what.get(faults[n][0], 'ran out of memory')}: engine {n + 1} goes on with the same frames"
@@ -333,20 +330,17 @@ def test_choice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_how_much_may_differ() -> None:
     def planes(*values: int) -> tuple[Tensor, ...]:
-        return tuple(torch.full((10, 10), 100, dtype=torch.uint16) + 0 if not v else _one_off(v) for v in values)
-
-    def _one_off(value: int) -> Tensor:
-        plane = torch.full((10, 10), 100, dtype=torch.int32)
-        plane[3, 4] += value
-        return plane.to(torch.uint16)
+        found = torch.full((len(values), 20, 20), 100, dtype=torch.int32)
+        found[:, 3, 4] += torch.tensor(values)
+        return tuple(found.to(torch.uint16))
 
     same = planes(0, 0)
-    trial.check(planes(1, 0), same, 8)
-    trial.check(planes(0, -4), same, 10)
-    with pytest.raises(Unfaithful, match=r"^differs from float32 by up to 2 of 255 and 62\.1 dB$"):
-        trial.check(planes(0, 2), same, 8)
-    with pytest.raises(Unfaithful, match=r"by up to 5 of 1023"):
-        trial.check(planes(-5, 0), same, 10)
+    trial.check(planes(4, 0), same, 8)
+    trial.check(planes(0, -16), same, 10)
+    with pytest.raises(Unfaithful, match=r"^differs from float32 by up to 5 of 255 and 60\.2 dB$"):
+        trial.check(planes(0, 5), same, 8)
+    with pytest.raises(Unfaithful, match=r"by up to 17 of 1023"):
+        trial.check(planes(-17, 0), same, 10)
     every = tuple((plane.int() + 1).to(torch.uint16) for plane in same)
     with pytest.raises(Unfaithful, match=r"by up to 1 of 255 and 48\.1 dB"):
         trial.check(every, same, 8)
@@ -375,25 +369,6 @@ def test_no_race_in_half(precision: BodyPrecision) -> None:
         results = [engine.result(ticket).frames[0].planes for ticket in tickets]
         engine.close()
     assert all(torch.equal(one, other) for planes in results for one, other in zip(planes, results[0], strict=True))
-
-
-def test_a_job(tmp_path: Path) -> None:
-    """What was begun in half goes on in float32: precision belongs to the device, not to the job."""
-    clip, output, heard = make_clip(tmp_path / "in.mp4", frames=30, size=(64, 48)), tmp_path / "out.mp4", Listener()
-    started: list[str] = []
-    heard.start = lambda description, *_: started.append(description)  # type: ignore[method-assign]
-    report = upscale(Options(str(clip), str(output), device=DeviceOptions("cpu", precision="bf16")), heard)
-    assert "torch on cpu" in started[0] and "bfloat16" in started[0]
-    assert report.frames_out == 30 and not report.notices
-    first = Options(str(clip), str(tmp_path / "parts.mp4"), device=DeviceOptions("cpu", precision="bf16"))
-    from rcan_video.media.index import read_index
-    from rcan_video.segments.home import asked
-
-    index = read_index(str(clip))
-    assert index is not None
-    second = Options(str(clip), str(tmp_path / "parts.mp4"), device=DeviceOptions("cpu", precision="single"))
-    assert asked(first, 2, "sha", index) == asked(second, 2, "sha", index)
-    assert Fraction(report.frames_in) == 30
 
 
 @pytest.mark.cuda

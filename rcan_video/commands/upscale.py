@@ -19,6 +19,7 @@ from rcan_video.options import (
     EngineName,
     FpsMode,
     FrameOptions,
+    HwAccel,
     ModelOptions,
     OnCorrupt,
     Options,
@@ -137,6 +138,13 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option("--compile", is_flag=True, help="Send the network through torch.compile: minutes before the first frame.")
 @click.option(
+    "--hwaccel",
+    type=click.Choice(get_args(HwAccel)),
+    default=_DEFAULT.device.hwaccel,
+    show_default=True,
+    help="Decode on a GPU, where that gives the same frames; else in software.",
+)
+@click.option(
     "--deinterlace",
     type=click.Choice(get_args(Deinterlace)),
     default=_DEFAULT.frames.deinterlace,
@@ -210,6 +218,7 @@ def command(
     threads: int | None,
     precision: Precision,
     compile: bool,
+    hwaccel: HwAccel,
     deinterlace: Deinterlace,
     fps_mode: FpsMode,
     fps: Fraction | None,
@@ -248,7 +257,7 @@ def command(
         input=input,
         output=output,
         model=ModelOptions(model, int(scale) if scale else None),
-        device=DeviceOptions(device, batch, threads, engine, compile, precision),
+        device=DeviceOptions(device, batch, threads, engine, compile, precision, hwaccel),
         frames=FrameOptions(deinterlace, fps_mode, fps),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, encoder_options),
         streams=StreamOptions(not no_audio, not no_subs, audio_codec, audio_bitrate, strict),

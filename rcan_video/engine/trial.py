@@ -18,11 +18,13 @@ from rcan_video.errors import NotFinite
 from rcan_video.frames import Frame, FrameBatch, PlaneLayout
 from rcan_video.metrics import psnr
 
-MOST = 1
-"""Codes of 8 bits by which a sample may be off: what is just below a half before rounding may be just above it."""
-
 LEAST = 55.0
-"""PSNR in dB that every plane has to reach: about one sample in five may be off by a code of 8 bits."""
+"""PSNR in dB that every plane has to reach: about one sample in five may be off by a code of 8 bits. Half precision
+reaches 58.8 and more with every network that was tried, bfloat16 56.7 with the bundled ones and 48 to 54 with others
+(``benchmarks/README.md``)."""
+
+MOST = 4
+"""Codes of 8 bits by which a single sample may be off: what a mean over the plane does not show. Half precision: 2."""
 
 
 def tried(
