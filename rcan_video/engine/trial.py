@@ -20,8 +20,8 @@ from rcan_video.metrics import psnr
 
 LEAST = 55.0
 """PSNR in dB that every plane has to reach: about one sample in five may be off by a code of 8 bits. Half precision
-reaches 58.8 and more with every network that was tried, bfloat16 56.7 with the bundled ones and 48 to 54 with others
-(``benchmarks/README.md``)."""
+reaches 58.8 and more with every network that was tried, bfloat16 55.3 and more with the bundled ones and 48 to 54 with
+others (``benchmarks/README.md``)."""
 
 MOST = 4
 """Codes of 8 bits by which a single sample may be off: what a mean over the plane does not show. Half precision: 2."""
