@@ -78,7 +78,6 @@ class Gpu:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, pix_fmt: str = "cuda", *, decodes: bool = True) -> None:
         self.given: list[str] = []
-        self.fails: av.FFmpegError | None = None
         best, planar = hwdecode.best_video, HardwareDecoding.planar
 
         def best_video(container: Any, path: str) -> Any:
@@ -87,8 +86,6 @@ class Gpu:
             return SimpleNamespace(codec_context=settled, metadata=stream.metadata)
 
         def on_gpu(self_: HardwareDecoding, frame: av.VideoFrame) -> av.VideoFrame:
-            if self.fails is not None:
-                self_.check(self.fails)
             if pix_fmt == "cuda":
                 frame = frame.reformat(format="nv12")
             frame = planar(self_, frame)
@@ -176,19 +173,26 @@ def test_an_input_without_video_is_named_as_ever(tmp_path: Path) -> None:
         Source(str(tmp_path / "none.mp4"), hwaccel="cuda")
 
 
-def test_what_the_gpu_cannot_do_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver that fails ends the run with a sentence; damaged packets are counted as ever."""
+@pytest.mark.parametrize(("hwaccel", "damaged"), [("cuda", False), ("cuda", True), ("none", False)])
+def test_what_the_gpu_cannot_do_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hwaccel: Any, damaged: bool
+) -> None:
+    """A driver that fails ends the run with a sentence; damaged packets are counted as ever, whoever decodes."""
     clip = make_clip(tmp_path / "in.mp4", frames=4)
-    gpu = Gpu(monkeypatch)
-    with Source(str(clip), hwaccel="cuda") as source:
-        source._hardware.check(av.error.InvalidDataError(1, "damaged"))
-        gpu.fails = av.error.ExternalError(1, "Generic error in an external library")
-        with pytest.raises(
-            DeviceError, match=r"^cuda cannot decode .*in\.mp4 any further \(Generic error in an extern"
-        ):
+    kind = av.error.InvalidDataError if damaged else av.error.ExternalError
+
+    def failing(packet: object) -> list[av.VideoFrame]:
+        raise kind(1, "an error")
+
+    Gpu(monkeypatch)
+    with Source(str(clip), hwaccel=hwaccel) as source:
+        source._decoder = SimpleNamespace(decode=failing)  # type: ignore[assignment]
+        if hwaccel == "cuda" and not damaged:
+            with pytest.raises(DeviceError, match=r"^cuda cannot decode .*in\.mp4 any further \(an error\): run the"):
+                list(source.frames())
+        else:
             list(source.frames())
-    with Source(str(clip)) as source:
-        source._hardware.check(av.error.ExternalError(1, "of software"))
+            assert source.damage.packets > 0
 
 
 @pytest.mark.cuda

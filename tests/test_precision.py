@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -355,6 +356,13 @@ def test_the_picture_of_the_trial(layout: PlaneLayout, size: tuple[int, int]) ->
         if plane.shape[0] * plane.shape[1] > 1:
             values = torch.as_tensor(plane).int()
             assert (int(values.min()), int(values.max())) == (0, 2**layout.depth - 1)
+
+
+def test_a_precision_is_another_network() -> None:
+    """As what is kept of compiled ones takes it."""
+    task = make_task()
+    variants = [replace(task, precision=precision).identity() for precision in ("single", *HALVES)]
+    assert len(set(variants)) == 3
 
 
 @pytest.mark.parametrize("precision", HALVES)
