@@ -66,6 +66,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         duration=options.duration,
         on_corrupt=options.on_corrupt,
         deinterlace=options.frames.deinterlace,
+        hwaccel=options.device.hwaccel,
         max_pixels=options.max_pixels,
         stop=stop,
     ) as source:

@@ -15,6 +15,8 @@ STREAM_FORMATS = ("nut", "matroska", "mp4", "mpegts", "yuv4mpegpipe")
 Deinterlace = Literal["auto", "on", "off"]
 FpsMode = Literal["passthrough", "cfr"]
 EngineName = Literal["auto", "torch", "openvino"]
+HwAccel = Literal["none", "cuda"]
+Precision = Literal["auto", "single", "half", "bf16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +32,18 @@ class ModelOptions:
 class DeviceOptions:
     """``device`` as torch names it (``cpu``, ``cuda:1``, ``mps``) or ``auto``; ``batch`` None lets the engine choose;
     ``threads`` None means all the cores this process may use; ``engine`` "auto" is the fastest that is
-    installed for the device; ``compile`` sends the network through torch.compile, which makes the engine torch's."""
+    installed for the device; ``compile`` sends the network through torch.compile, which makes the engine torch's.
+    ``precision`` is that of the residual groups: float32, float16 or bfloat16 (the latter two are torch's); "auto" is
+    half on NVIDIA's GPUs with tensor cores, else single. ``hwaccel`` "cuda" lets NVIDIA's hardware decode the input
+    where it can and where its frames are those of software, bit for bit."""
 
     device: str = "auto"
     batch: int | None = None
     threads: int | None = None
     engine: EngineName = "auto"
     compile: bool = False
+    precision: Precision = "auto"
+    hwaccel: HwAccel = "none"
 
 
 @dataclass(frozen=True, slots=True)

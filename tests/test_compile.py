@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,11 @@ from rcan_video.engine.choice import Choice, choose, open_engine
 from rcan_video.engine.compiled import Compiled
 from rcan_video.engine.cores import available_cores
 from rcan_video.engine.task import Task
+from rcan_video.engine.trial import picture
 from rcan_video.errors import UsageError
-from rcan_video.frames import ColorSpec, PlaneLayout
+from rcan_video.frames import ColorSpec, FrameBatch, PlaneLayout
 from rcan_video.network.catalog import load_model
-from rcan_video.options import DeviceOptions
+from rcan_video.options import DeviceOptions, Precision
 
 
 class Small(nn.Module):
@@ -43,42 +45,54 @@ def plane() -> Tensor:
     return torch.randint(0, 256, (1, 8, 6), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
 
 
-def standing_in(monkeypatch: pytest.MonkeyPatch, offset: int) -> list[int]:
-    """torch.compile as a function that computes the same but for ``offset``, and counts its calls."""
-    calls = [0]
+def standing_in(monkeypatch: pytest.MonkeyPatch, offset: int) -> list[tuple[int, ...]]:
+    """torch.compile as a function that computes the same but for ``offset``; the shapes that it was called with."""
+    seen: list[tuple[int, ...]] = []
 
-    def compile_(forward: object, *, dynamic: bool) -> object:
+    def compile_(forward: Callable[..., tuple[Tensor, ...]], *, dynamic: bool) -> object:
         assert dynamic is False
 
-        def run(plane: Tensor) -> tuple[Tensor, ...]:
-            calls[0] += 1
-            large, flag = forward(plane)  # type: ignore[operator]
-            return large.clamp(10, 245) + offset, flag
+        def run(*planes: Tensor) -> tuple[Tensor, ...]:
+            seen.append(tuple(planes[0].shape))
+            large, flag = forward(*planes)
+            return large.clamp(10, 245) + offset if offset else large, flag
 
         return run
 
     monkeypatch.setattr(torch, "compile", compile_)
-    return calls
+    return seen
 
 
-def test_what_differs_by_more_than_rounding_is_given_up(monkeypatch: pytest.MonkeyPatch, plane: Tensor) -> None:
-    calls, said = standing_in(monkeypatch, 12), list[str]()
-    net = Small()
-    compiled = Compiled(net, said.append)
-    for _ in range(3):
-        assert torch.equal(compiled(plane)[0], net(plane)[0])
-    assert calls == [1] and said == ["torch.compile changes the picture here: the network runs without it"]
+@pytest.fixture
+def task() -> Task:
+    stored = (PlaneLayout("gray"), ColorSpec(1, False, "left"))
+    return Task(load_model("fast", 2), stored, stored, (8, 6))
 
 
-def test_what_agrees_is_used(monkeypatch: pytest.MonkeyPatch, plane: Tensor) -> None:
-    calls, said = standing_in(monkeypatch, 0), list[str]()
-    net = Small()
-    nn.init.zeros_(net.conv.weight)
-    nn.init.constant_(net.conv.bias, 0.5)
-    compiled = Compiled(net, said.append)
-    for _ in range(3):
-        compiled(plane)
-    assert calls == [3] and not said
+def test_what_differs_by_more_than_rounding_is_given_up(monkeypatch: pytest.MonkeyPatch, task: Task) -> None:
+    """Before the first frame; what takes over is not compiled."""
+    seen, said = standing_in(monkeypatch, 9), list[str]()
+    engine = open_engine(choose(DeviceOptions("cpu", compile=True)), task, None, None, said.append)
+    engine.result(engine.submit(FrameBatch((picture(*task.source[:1], task.size),))))
+    (sentence,) = said
+    assert re.fullmatch(
+        r"torch on cpu through torch.compile differs from float32 by up to \d+ of 255 and .* dB: torch on cpu goes on "
+        "with the same frames",
+        sentence,
+    )
+    assert seen == [(1, 6, 8)] and "compiled" not in engine.describe()
+    engine.close()
+
+
+@pytest.mark.parametrize("precision", ["single", "half"])
+def test_what_agrees_is_used(monkeypatch: pytest.MonkeyPatch, task: Task, precision: Precision) -> None:
+    seen, said = standing_in(monkeypatch, 0), list[str]()
+    engine = open_engine(choose(DeviceOptions("cpu", compile=True, precision=precision)), task, None, None, said.append)
+    engine.result(engine.submit(FrameBatch((picture(*task.source[:1], task.size),))))
+    assert seen == [(1, 6, 8)] * 2 and not said
+    arithmetic = {"single": "float32", "half": "float16"}[precision]
+    assert f", {arithmetic}, compiled, batch 1" in engine.describe()
+    engine.close()
 
 
 def test_without_a_compiler_there_is_a_sentence(tmp_path: Path) -> None:
@@ -104,35 +118,18 @@ def test_compiled_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)  # no pool of processes for one kernel
     monkeypatch.setattr(torch._inductor.config, "cpp_cache_precompile_headers", False)  # quicker, for one
-    said: list[str] = []
     net = Small().eval()
-    compiled = Compiled(net, said.append)
+    compiled = Compiled(net)
     with torch.inference_mode():
         for _ in range(2):
             assert (compiled(plane)[0].int() - net(plane)[0].int()).abs().max() <= 1
-    assert not said and compiled._compiled is not None
 
 
-def test_it_is_torchs_and_opened_with_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "may_have_accelerator", lambda: False)
     assert choose(DeviceOptions("cpu", compile=True)) == Choice("torch", torch.device("cpu"), asked=True, compile=True)
     with pytest.raises(UsageError, match=r"^--compile is torch's: leave it out with --engine openvino"):
         choose(DeviceOptions(engine="openvino", compile=True))
-    seen: list[tuple[int, ...]] = []
-
-    def compile_(forward: object, *, dynamic: bool) -> object:
-        def run(*planes: Tensor) -> tuple[Tensor, ...]:
-            seen.append(tuple(planes[0].shape))
-            return forward(*planes)  # type: ignore[operator, no-any-return]
-
-        return run
-
-    monkeypatch.setattr(torch, "compile", compile_)
-    stored = (PlaneLayout("gray"), ColorSpec(1, False, "left"))
-    task = Task(load_model("fast", 2), stored, stored, (8, 6))
-    engine = open_engine(choose(DeviceOptions("cpu", compile=True)), task, None, None, lambda _: None)
-    engine.close()
-    assert seen == [(1, 6, 8)]
 
 
 def test_threads_keep_to_a_containers_share(tmp_path: Path) -> None:

@@ -138,6 +138,14 @@ def test_interrupted_again_and_again(clip: Path, tmp_path: Path) -> None:
     assert_same(read_video(tmp_path / "out.mp4"), wanted)
 
 
+def test_precision_belongs_to_the_device_and_not_to_the_job(clip: Path, tmp_path: Path) -> None:
+    """``auto`` is another one on another machine, where the job may be carried on."""
+    job = options(clip, tmp_path / "out.mp4", device=DeviceOptions("cpu", batch=1, threads=1, precision="bf16"))
+    interrupt(job, 25)
+    report = upscale(replace(job, device=replace(job.device, precision="single")))
+    assert (report.kept, report.frames_out) == (20, FRAMES)
+
+
 def test_the_sentence_says_how_much_is_kept(clip: Path, tmp_path: Path) -> None:
     job = options(clip, tmp_path / "out.mp4")
     with pytest.raises(Interrupted, match=r"^interrupted: 20 of 45 frames are kept in .*out\.mp4\.rcan$"):

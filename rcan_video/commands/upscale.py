@@ -19,9 +19,11 @@ from rcan_video.options import (
     EngineName,
     FpsMode,
     FrameOptions,
+    HwAccel,
     ModelOptions,
     OnCorrupt,
     Options,
+    Precision,
     StreamOptions,
 )
 from rcan_video.version import __version__
@@ -127,7 +129,21 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option("--batch", type=click.IntRange(1, 256), help="Frames per batch.  [default: by size and memory]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the network.  [default: all cores]")
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default=_DEFAULT.device.precision,
+    show_default=True,
+    help="Arithmetic of the network's body: auto is half on NVIDIA's tensor cores, else single.",
+)
 @click.option("--compile", is_flag=True, help="Send the network through torch.compile: minutes before the first frame.")
+@click.option(
+    "--hwaccel",
+    type=click.Choice(get_args(HwAccel)),
+    default=_DEFAULT.device.hwaccel,
+    show_default=True,
+    help="Decode on a GPU, where that gives the same frames; else in software.",
+)
 @click.option(
     "--deinterlace",
     type=click.Choice(get_args(Deinterlace)),
@@ -200,7 +216,9 @@ def command(
     engine: EngineName,
     batch: int | None,
     threads: int | None,
+    precision: Precision,
     compile: bool,
+    hwaccel: HwAccel,
     deinterlace: Deinterlace,
     fps_mode: FpsMode,
     fps: Fraction | None,
@@ -239,7 +257,7 @@ def command(
         input=input,
         output=output,
         model=ModelOptions(model, int(scale) if scale else None),
-        device=DeviceOptions(device, batch, threads, engine, compile),
+        device=DeviceOptions(device, batch, threads, engine, compile, precision, hwaccel),
         frames=FrameOptions(deinterlace, fps_mode, fps),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, encoder_options),
         streams=StreamOptions(not no_audio, not no_subs, audio_codec, audio_bitrate, strict),

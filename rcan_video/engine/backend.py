@@ -223,6 +223,13 @@ def resolve_device(name: str) -> torch.device:
     return _device(kind, number)
 
 
+def has_tensor_cores(device: torch.device) -> bool:
+    """Whether half precision is the quicker one for certain: NVIDIA's GPUs from Volta on (compute capability 7.0)."""
+    if device.type != "cuda" or torch.version.cuda is None:  # ROCm: nothing is known
+        return False
+    return torch.cuda.get_device_capability(device) >= (7, 0)
+
+
 def _device(kind: str, index: int) -> torch.device:
     return torch.device(kind, index) if kind in ("cuda", "xpu") else torch.device(kind)
 

@@ -9,6 +9,11 @@ from rcan_video.errors import InputError, NotFinite
 from rcan_video.frames import FrameBatch, PlaneLayout
 
 
+class Unfaithful(Exception):
+    """A quicker way to compute does not give what the plain one gives. The text follows the engine's name in a
+    sentence; only ``engine/ladder.py`` hears it."""
+
+
 class Done(Protocol):
     """Something that the host can wait for."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcan_video.engine.ladder import Ladder, Rung
-from rcan_video.engine.task import Task
+from rcan_video.engine.task import DTYPES, BodyPrecision, Task
 from rcan_video.errors import DeviceError, OutOfMemory, UsageError
 from rcan_video.options import DeviceOptions
 
@@ -33,12 +33,14 @@ _DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvmap", "/dev/dxg", "/dev/kf
 @dataclass(frozen=True, slots=True)
 class Choice:
     """``engine`` is "torch" or "openvino"; ``device`` is torch's, and None for the other. ``asked`` says that the
-    user named this engine and wants no other; ``compile`` is for torch alone."""
+    user named this engine and wants no other; ``compile`` and ``precision`` are as in ``DeviceOptions``, and for torch
+    alone."""
 
     engine: str
     device: torch.device | None
     asked: bool
     compile: bool = False
+    precision: BodyPrecision = "single"
 
 
 def choose(options: DeviceOptions) -> Choice:
@@ -50,6 +52,11 @@ def choose(options: DeviceOptions) -> Choice:
     if options.engine == "openvino":
         if options.compile:
             raise UsageError("--compile is torch's: leave it out with --engine openvino, which compiles in any case")
+        if options.precision not in ("auto", "single"):
+            raise UsageError(
+                f"--precision {options.precision} is torch's: leave it out with --engine openvino, which computes in "
+                "float32"
+            )
         if options.device not in ("auto", *_CPU):
             raise UsageError(
                 f"--engine openvino computes on the CPU: leave --device {options.device} out, or use --engine torch"
@@ -57,16 +64,19 @@ def choose(options: DeviceOptions) -> Choice:
         if not openvino_installed():
             raise DeviceError("OpenVINO is not installed here: pip install rcan-video[openvino], or use --engine torch")
         return Choice("openvino", None, asked=True)
-    asked = options.engine == "torch" or options.compile
+    asked = options.engine == "torch" or options.compile or options.precision in ("half", "bf16")
     on_cpu = options.device in _CPU or (options.device == "auto" and not may_have_accelerator())
     if on_cpu and not asked and openvino_installed():
         return Choice("openvino", None, asked=False)
-    from rcan_video.engine.backend import resolve_device
+    from rcan_video.engine.backend import has_tensor_cores, resolve_device
 
     device = resolve_device(options.device)
     if device.type == "cpu" and not asked and openvino_installed():
         return Choice("openvino", None, asked=False)
-    return Choice("torch", device, asked, options.compile)
+    precision = options.precision
+    if precision == "auto":
+        precision = "half" if has_tensor_cores(device) else "single"
+    return Choice("torch", device, asked, options.compile, precision)
 
 
 def open_engine(
@@ -82,29 +92,42 @@ def open_engine(
 
 
 def _rungs(choice: Choice, task: Task, threads: int | None, notice: Callable[[str], None]) -> list[Rung]:
-    """From the fastest to the most frugal: the whole frame, the residual groups in tiles, the same on the CPU."""
+    """From the fastest to the most frugal: the whole frame, the residual groups in tiles, the same on the CPU. Beside
+    them, the same in float32 for what is in half precision, and without torch.compile for what goes through it."""
 
-    def torch_on(device: torch.device | None, tile: int | None) -> Rung:
+    def torch_on(
+        device: torch.device | None, tile: int | None, precision: BodyPrecision = "single", *, compiles: bool = False
+    ) -> Rung:
         name = f"torch on {device or 'cpu'}"
+        name += f" in {DTYPES[precision]}" if precision != "single" else ""
+        name += " through torch.compile" if compiles else ""
+        variant = replace(task, tile=tile, precision=precision)
+
+        def open_(batch: int | None) -> Engine:
+            return _open_torch(variant, device, batch, threads, notice, compiles=compiles)
+
         if tile is None:
-            compiles = choice.compile and device is choice.device
-            return Rung(name, lambda batch: _open_torch(task, device, batch, threads, notice, compiles=compiles))
-        return Rung(
-            f"{name} in tiles of {tile} pixels",
-            lambda batch: _open_torch(replace(task, tile=tile), device, batch, threads, notice),
-            remark=", whose channel attention sees one tile at a time instead of the frame",
-        )
+            return Rung(name, open_)
+        remark = ", whose channel attention sees one tile at a time instead of the frame"
+        return Rung(f"{name} in tiles of {tile} pixels", open_, remark)
 
     openvino = Rung("OpenVINO", lambda batch: _open_openvino_or_torch(choice, task, batch, threads, notice))
+    device, precision = choice.device, choice.precision
     tiles = [tile for tile in TILES if tile < max(task.size)]
+    on_cpu = [torch_on(None, tile) for tile in tiles]
     if choice.engine == "openvino":
-        rungs = [openvino]
-    else:
-        rungs = [torch_on(choice.device, tile) for tile in (None, *tiles)]
-        if choice.device is None or choice.device.type == "cpu":
-            return rungs
-        rungs.append(openvino if openvino_installed() and not choice.asked else torch_on(None, None))
-    return rungs + [torch_on(None, tile) for tile in tiles]
+        return [openvino, *on_cpu]
+    below = []
+    if device is not None and device.type != "cpu":
+        below = [openvino if openvino_installed() and not choice.asked else torch_on(None, None), *on_cpu]
+    rungs = [torch_on(device, tile) for tile in (None, *tiles)] + below
+    if precision != "single":
+        quick = [torch_on(device, tile, precision) for tile in (None, *tiles)]
+        rungs = [replace(rung, plainer=tuple(rungs[place:])) for place, rung in enumerate(quick)] + below
+    if choice.compile:  # the whole frame alone: tiles of other shapes would have to be compiled, too
+        first = torch_on(device, None, precision, compiles=True)
+        rungs = [replace(first, plainer=tuple(rungs)), *rungs[1:]]
+    return rungs
 
 
 def _open_torch(
@@ -121,24 +144,30 @@ def _open_torch(
 
     (source, _), (target, _) = task.source, task.target
     device = device or resolve_device("cpu")
+    plain_task = replace(task, precision="single")
 
-    def begin(module: nn.Module) -> Engine:
+    def begin(module: nn.Module, arithmetic: str, batch: int | None) -> Engine:
         scale = task.model.scale
         return TorchEngine(
-            module, source, task.size, target, scale, device, batch=batch, threads=threads, notice=notice
+            module, source, task.size, target, scale, device, batch, threads, notice=notice, arithmetic=arithmetic
         )
 
-    if not compiles:
-        return begin(task.module(frugal=True))
-    from rcan_video.engine.compiled import Compiled, warm_up
+    def plain(batch: int | None) -> Engine:
+        return begin(plain_task.module(frugal=True), "float32", batch)
 
-    engine = begin(Compiled(task.module(), notice))
-    try:
-        warm_up(engine, task, 1 if device.type == "cpu" else engine.batch)
-    except BaseException:
-        engine.close()
-        raise
-    return engine
+    def quick() -> Engine:
+        arithmetic = DTYPES[task.precision]
+        if not compiles:
+            return begin(task.module(frugal=True), arithmetic, batch)
+        from rcan_video.engine.compiled import Compiled
+
+        return begin(Compiled(task.module()), f"{arithmetic}, compiled", batch)
+
+    if not compiles and task.precision == "single":
+        return plain(batch)
+    from rcan_video.engine.trial import tried
+
+    return tried(quick, lambda: plain(1), (source, target), task.size)
 
 
 def _open_openvino_or_torch(

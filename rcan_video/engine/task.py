@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rcan_video.frames import ColorSpec, PlaneLayout
 from rcan_video.network.catalog import LoadedModel
@@ -12,12 +13,19 @@ if TYPE_CHECKING:
     from rcan_video.network.frame_net import FrameNet
 
 
+BodyPrecision = Literal["single", "half", "bf16"]
+
+DTYPES: Mapping[BodyPrecision, str] = {"single": "float32", "half": "float16", "bf16": "bfloat16"}
+"""What a precision is called in torch."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """Frames of ``source`` in, frames of ``target`` out, ``model.scale`` times as large.
 
     Each of the two is how planes are stored and coloured; ``size`` is (width, height) of the source in pixels.
-    ``tile`` makes the residual groups run in tiles of that size, None on the whole frame.
+    ``tile`` makes the residual groups run in tiles of that size, None on the whole frame; ``precision`` is that of
+    the groups alone.
     """
 
     model: LoadedModel
@@ -25,6 +33,7 @@ class Task:
     target: tuple[PlaneLayout, ColorSpec]
     size: tuple[int, int]
     tile: int | None = None
+    precision: BodyPrecision = "single"
 
     @property
     def target_size(self) -> tuple[int, int]:
@@ -36,12 +45,14 @@ class Task:
 
         Raises WeightsError for a model that no video can use.
         """
+        import torch
+
         from rcan_video.network.fold import FoldedRCAN
         from rcan_video.network.frame_net import FrameNet
 
         net = self.model.net
         return FrameNet(
-            FoldedRCAN(net, tile=self.tile, frugal=frugal),
+            FoldedRCAN(net, getattr(torch, DTYPES[self.precision]), self.tile, frugal=frugal),
             source=self.source,
             target=self.target,
             width=self.size[0],
@@ -55,4 +66,4 @@ class Task:
         stored = tuple(
             (layout, color.matrix, color.full_range, color.siting) for layout, color in (self.source, self.target)
         )
-        return (self.model.sha256, stored, self.size, self.tile)
+        return (self.model.sha256, stored, self.size, self.tile, self.precision)

@@ -56,8 +56,9 @@ class TorchEngine:
     frames are ``scale`` times as large. It may return one tensor more, a bool of one element that says whether
     anything was NaN or infinite before rounding hid it. It is moved to the device and belongs to the engine from then
     on. ``source_size`` is (width, height) in pixels. ``batch`` None leaves the choice to ``default_batch``;
-    ``threads`` bounds torch's threads, on the CPU only, None to the cores that this process may use. ``notice`` hears
-    a sentence when fewer frames than a batch go through the network from then on. ``backend`` is for tests.
+    ``arithmetic`` says for people what the network computes in. ``threads`` bounds torch's threads, on the CPU only,
+    None to the cores that this process may use. ``notice`` hears a sentence when fewer frames than a batch go through
+    the network from then on. ``backend`` is for tests.
 
     Raises OutOfMemory where the network and the ring do not fit the device.
     """
@@ -73,6 +74,7 @@ class TorchEngine:
         batch: int | None = None,
         threads: int | None = None,
         notice: Callable[[str], None] = lambda _: None,
+        arithmetic: str = "float32",
         backend: Backend | None = None,
     ) -> None:
         if device.type == "cpu":
@@ -84,6 +86,7 @@ class TorchEngine:
         self._batch = batch or default_batch(*source_size, scale, self._backend.free_bytes())
         self._limit = self._batch  # frames per call of the network; goes down when memory runs out and stays down
         self._notice = notice
+        self._arithmetic = arithmetic
         self._submitted = 0
         self._lost: str | None = None
         self._guard_lock = threading.Lock()
@@ -107,7 +110,7 @@ class TorchEngine:
         return self._batch
 
     def describe(self) -> str:
-        return f"torch on {self._backend.device} ({self._backend.name()}), float32, batch {self._batch}"
+        return f"torch on {self._backend.device} ({self._backend.name()}), {self._arithmetic}, batch {self._batch}"
 
     def submit(self, batch: FrameBatch) -> Ticket:
         check_frames(batch, self._batch, self._source, self._source_size)

@@ -23,13 +23,14 @@ from rcan_video.frames import Frame, Mark, Plane, VideoInfo, digest
 from rcan_video.media.alpha import AlphaDecoder, alpha_decoder
 from rcan_video.media.damage import Damage
 from rcan_video.media.deinterlace import Deinterlacer, Stamped
-from rcan_video.media.files import PIPE, open_input, reason, shown
+from rcan_video.media.files import PIPE, reason, shown
+from rcan_video.media.hwdecode import HardwareDecoding
 from rcan_video.media.index import Index
 from rcan_video.media.packets import demux, packet_time
 from rcan_video.media.picture import planes_of
 from rcan_video.media.probe import best_video, describe, nominal_rate, time_base
 from rcan_video.media.timeline import Timeline
-from rcan_video.options import Deinterlace, OnCorrupt
+from rcan_video.options import Deinterlace, HwAccel, OnCorrupt
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -52,7 +53,8 @@ class Source:
     """An input, opened once: ``info`` says what it is, ``frames()`` gives its frames from first to last.
 
     ``start`` and ``duration`` (seconds, counted from the first frame) choose a part of it; ``deinterlace`` is done
-    before anything is described or cut, so that a part is what it would be in the whole. An input that cannot be
+    before anything is described or cut, so that a part is what it would be in the whole. ``hwaccel`` says what decodes
+    where it can (``media/hwdecode.py``). An input that cannot be
     read twice (a pipe; ``stop`` ends it) hands the packets of its other streams to ``on_packet`` as it meets them.
     With an ``index`` of the file, what lies before the part, or before the place to ``resume`` at, is not decoded
     where that changes nothing. Not for two threads at once, but it may be handed from one to another.
@@ -61,7 +63,7 @@ class Source:
     could not be decoded; with ``on_corrupt`` "fail" the first of it ends the reading.
 
     Raises InputError: nothing to open, no video, no frame that can be decoded, no frame in the chosen part, damage
-    where that is to fail.
+    where that is to fail. Raises DeviceError where the GPU that decodes fails on the way.
     """
 
     info: VideoInfo
@@ -74,6 +76,7 @@ class Source:
         start: Fraction | None = None,
         duration: Fraction | None = None,
         deinterlace: Deinterlace = "off",
+        hwaccel: HwAccel = "none",
         on_corrupt: OnCorrupt = "skip",
         max_pixels: int | None = None,
         stop: threading.Event | None = None,
@@ -85,6 +88,7 @@ class Source:
         self._max_pixels = max_pixels
         self._stop = stop
         self.damage = Damage(path, on_corrupt)
+        self._hardware = HardwareDecoding(hwaccel, path)
         self._reformatter = VideoReformatter()
         self._others: deque[Packet[Stream]] = deque()  # met before anybody listened
         self.on_packet: Callable[[Packet[Stream]], None] = self._others.append
@@ -204,7 +208,7 @@ class Source:
 
     def first_notices(self) -> list[str]:
         """What is done to the frames, in sentences."""
-        return self._fields.notices()
+        return [*self._hardware.notices(), *self._fields.notices()]
 
     def notices(self) -> list[str]:
         """What had to be repaired, in sentences; complete once the frames are used up."""
@@ -239,7 +243,7 @@ class Source:
         self._begin()
 
     def _open(self) -> None:
-        self.container = open_input(self._path, stop=self._stop)
+        self.container = self._hardware.open(self._stop)
         try:
             self._stream = best_video(self.container, self._path)
             for stream in self.container.streams:
@@ -331,10 +335,11 @@ class Source:
         for packet in self._read:
             try:
                 frames = self._decoder.decode(packet)
-            except av.FFmpegError:
+            except av.FFmpegError as error:
+                self._hardware.check(error)
                 self.damage.packet(None if packet is None else packet_time(packet))
                 continue
-            for frame in frames:
+            for frame in map(self._hardware.planar, frames):
                 if not frame.is_corrupt:
                     self._settle()
                 self._check_jump(frame.pts)

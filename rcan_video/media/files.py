@@ -22,6 +22,7 @@ from rcan_video.errors import InputError, OutputError, PipeClosed
 from rcan_video.media.pipes import BUFFER_BYTES, PipeReader, PipeWriter
 
 if TYPE_CHECKING:
+    from av.codec.hwaccel import HWAccel
     from av.container import InputContainer, OutputContainer
 
 PIPE = "-"
@@ -46,8 +47,9 @@ _PLAYLISTS = frozenset({"concat", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", 
 _FORMATS = ",".join(sorted(av.formats_available - _PLAYLISTS))
 
 
-def open_input(path: str, *, stop: threading.Event | None = None) -> InputContainer:
-    """Open a file, or standard input where ``path`` is ``-``; reading from that ends when ``stop`` is set.
+def open_input(path: str, *, stop: threading.Event | None = None, hwaccel: HWAccel | None = None) -> InputContainer:
+    """Open a file, or standard input where ``path`` is ``-``; reading from that ends when ``stop`` is set. What
+    ``hwaccel`` can decode it does.
 
     Raises InputError (no such file, a directory, no permission, not media, a playlist).
     """
@@ -62,7 +64,9 @@ def open_input(path: str, *, stop: threading.Event | None = None) -> InputContai
         # "file:" keeps names such as "concat:x" or "a:b.mp4" from being read as protocols.
         source = f"file:{path}"
     try:
-        return av.open(source, "r", options=options, metadata_errors="replace", buffer_size=BUFFER_BYTES)
+        return av.open(
+            source, "r", options=options, metadata_errors="replace", buffer_size=BUFFER_BYTES, hwaccel=hwaccel
+        )
     except (av.FFmpegError, ValueError, OSError) as error:
         raise InputError(f"{shown(path)} cannot be opened: {_why_not_open(path, error)}") from error
 

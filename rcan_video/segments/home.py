@@ -72,7 +72,7 @@ def asked(options: Options, scale: int, sha256: str, index: Index) -> dict[str, 
 
 def identity(options: Options, scale: int, sha256: str, target: VideoTarget, index: Index) -> dict[str, str]:
     """Everything that the frames of the output depend on, but for the device, whose arithmetic may differ in the last
-    bit, so that a job can go on elsewhere."""
+    bit, and the precision, which "auto" takes from the device: a job can go on elsewhere."""
     settings = " ".join(f"{key}={value}" for key, value in sorted(target.options.items()))
     return {
         **asked(options, scale, sha256, index),
