@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from rcan_video.engine.choice import choose
+from rcan_video.engine.devices import choose_devices
 from rcan_video.errors import UsageError
 from rcan_video.media.decode import Source, probe
 from rcan_video.media.files import PIPE, check_output
@@ -50,7 +50,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
     if folder is None:
         check_output(options.input, options.output, overwrite=options.overwrite)
     model = load_model(options.model.model, options.model.scale)
-    choice = choose(options.device)
+    choices = choose_devices(options.device)
     index = None if options.input == PIPE else read_index(options.input)
     if folder is not None:
         now = {"input": "a pipe"} if index is None else asked(options, model.scale, model.sha256, index)
@@ -70,7 +70,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         stop=stop,
     ) as source:
         pace = open_pace(source.info, options.frames)
-        job = Job(options, progress, model, choice, index, source, pace, pace.info, stop, begun=begun)
+        job = Job(options, progress, model, choices, index, source, pace, pace.info, stop, begun=begun)
         if options.output == PIPE:
             with job.writer(None) as writer:
                 return in_one_go(job, writer, None)

@@ -28,7 +28,8 @@ class ModelOptions:
 
 @dataclass(frozen=True, slots=True)
 class DeviceOptions:
-    """``device`` as torch names it (``cpu``, ``cuda:1``, ``mps``) or ``auto``; ``batch`` None lets the engine choose;
+    """``device`` as torch names it (``cpu``, ``cuda:1``, ``mps``), several of these with commas between them, ``all``
+    accelerators, or ``auto``; ``batch`` None lets the engine choose;
     ``threads`` None means all the cores this process may use; ``engine`` "auto" is the fastest that is
     installed for the device; ``compile`` sends the network through torch.compile, which makes the engine torch's."""
 

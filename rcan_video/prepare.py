@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcan_video import briefing
-from rcan_video.engine.choice import Choice, open_engine
+from rcan_video.engine.choice import Choice
+from rcan_video.engine.devices import open_devices
 from rcan_video.engine.task import Task
 from rcan_video.errors import InputHangs, Interrupted, OutputError, VerificationError
 from rcan_video.frames import Frame
@@ -63,7 +64,7 @@ class Job:
     options: Options
     progress: Progress
     model: LoadedModel
-    choice: Choice
+    choices: tuple[Choice, ...]
     index: Index | None
     source: Source
     pace: Passthrough
@@ -123,11 +124,11 @@ class Job:
 
     def engine(self, target: VideoTarget) -> Engine:
         """The engine that turns frames of ``info`` into frames of ``target``; ``told`` says where it is not the one
-        that was chosen. Raises as ``engine.choice.open_engine``."""
+        that was chosen. Raises as ``engine.devices.open_devices``."""
         info, options = self.info, self.options.device
         task = Task(self.model, (info.layout, info.color), (target.layout, target.color), (info.width, info.height))
         batch = options.batch and _bounded(options.batch, info, target)
-        return open_engine(self.choice, task, batch, options.threads, self.tell)
+        return open_devices(self.choices, task, batch, options.threads, self.tell)
 
     def announce(self, writer: Writer, engine: str, frames: int | None, kept: int = 0) -> None:
         """Tell people what was found and what will be done."""

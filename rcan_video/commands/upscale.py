@@ -116,7 +116,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     metavar="DEVICE",
     default=_DEFAULT.device.device,
     show_default=True,
-    help="auto, cpu, cuda, cuda:1, mps or xpu.",
+    help="auto, cpu, cuda, cuda:1, mps, xpu; several as cuda:0,cuda:1, or all.",
 )
 @click.option(
     "--engine",

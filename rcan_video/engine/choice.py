@@ -40,6 +40,10 @@ class Choice:
     asked: bool
     compile: bool = False
 
+    @property
+    def on_cpu(self) -> bool:
+        return self.device is None or self.device.type == "cpu"
+
 
 def choose(options: DeviceOptions) -> Choice:
     """The engine and the device that the user means: with "auto", an accelerator if there is one, else OpenVINO if it
@@ -101,7 +105,7 @@ def _rungs(choice: Choice, task: Task, threads: int | None, notice: Callable[[st
         rungs = [openvino]
     else:
         rungs = [torch_on(choice.device, tile) for tile in (None, *tiles)]
-        if choice.device is None or choice.device.type == "cpu":
+        if choice.on_cpu:
             return rungs
         rungs.append(openvino if openvino_installed() and not choice.asked else torch_on(None, None))
     return rungs + [torch_on(None, tile) for tile in tiles]

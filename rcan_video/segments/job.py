@@ -127,7 +127,9 @@ def _compute(job: Job, folder: JobFolder, engine: Engine, target: VideoTarget) -
 
     with Sink(feed, folder, target, job.info, job.output_name) as sink:
         write = job.in_time(sink.write)
-        counts = run(feed.frames(), engine, write, stop=job.stop, on_written=tell, watch=job.watch)
+        counts = run(
+            feed.frames(), engine, write, stop=job.stop, on_written=tell, watch=job.watch, devices=len(job.choices)
+        )
         ending = job.ending() if feed.to_the_end else None
         sink.finish(ending)
     frames = folder.done.frames
