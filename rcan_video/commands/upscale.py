@@ -127,6 +127,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option("--batch", type=click.IntRange(1, 256), help="Frames per batch.  [default: by size and memory]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the network.  [default: all cores]")
+@click.option("--ray", metavar="ADDRESS", help="Compute on a Ray cluster: auto, local, or its address.")
 @click.option("--compile", is_flag=True, help="Send the network through torch.compile: minutes before the first frame.")
 @click.option(
     "--deinterlace",
@@ -200,6 +201,7 @@ def command(
     engine: EngineName,
     batch: int | None,
     threads: int | None,
+    ray: str | None,
     compile: bool,
     deinterlace: Deinterlace,
     fps_mode: FpsMode,
@@ -252,6 +254,7 @@ def command(
         restart=restart,
         max_time=max_time,
         max_pixels=max_pixels,
+        ray=ray,
     )
     report = upscale(options, progress_for_terminal(quiet=quiet, verbose=verbose))
     if report.damaged:

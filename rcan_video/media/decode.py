@@ -127,6 +127,7 @@ class Source:
 
         Raises InputError where reading fails, or where the picture changes its size or layout on the way.
         """
+        self._used = True
         for raw, pts, duration in self._to_the_end(chain([self._first], self._stamped)):
             if self.end is not None and pts >= self.end:
                 if self._path == PIPE:
@@ -172,6 +173,11 @@ class Source:
             if packet is not None and packet.pts is not None and packet.pts >= enough:
                 return
 
+    def restart(self) -> None:
+        """Let ``frames`` begin with the first one, wherever it was before."""
+        if self._used:
+            self._rewind()
+
     @property
     def seekable(self) -> bool:
         """Whether ``resume`` may be tried."""
@@ -194,6 +200,7 @@ class Source:
         self._first = first
         self.decoded = mark.index
         self._landed = (mark.damaged_packets, mark.damaged_frames)
+        self._used = True
         self.damage.packets, self.damage.frames = self._landed
         return True
 
@@ -265,6 +272,7 @@ class Source:
             self.container.close()
             raise
         self.decoded = 0
+        self._used = False  # whether ``frames`` would begin elsewhere than with the first one
         self.damage.packets = self.damage.frames = 0
         self._landed = None
         self._settled = False
