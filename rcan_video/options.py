@@ -81,8 +81,8 @@ class Options:
     ``start`` and ``duration`` are seconds; ``on_corrupt`` says whether damage in the input is stepped over or ends the
     job. ``work_dir`` is where the job's own folder lies, None beside the output; ``restart`` forgets what is done of
     the job; ``max_time`` is the number of seconds after which it stops, to go on another time;
-    ``max_pixels`` bounds the input's picture. ``ray`` is the address of a Ray cluster that computes the segments, "auto"
-    or "local"; None computes them here."""
+    ``max_pixels`` bounds the input's picture. ``ray`` is the address of a Ray cluster for the segments,
+    "auto" or "local"; None computes them here."""
 
     input: str
     output: str

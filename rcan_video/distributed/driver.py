@@ -19,6 +19,7 @@ import numpy as np
 
 from rcan_video.distributed.crew import Crew, Lost
 from rcan_video.distributed.work import Answer, Setting
+from rcan_video.engine.devices import choose_devices
 from rcan_video.errors import DeviceError, Interrupted, UsageError, VerificationError
 from rcan_video.frames import Mark, digest
 from rcan_video.media.index import Index
@@ -61,9 +62,11 @@ class Driver:
         self._crew = crew
         self._here: Here | None = None
         self._target: VideoTarget | None = None
+        self._first = digest(job.source.first().planes)
         self._times = index.between(job.source.info.start, job.source.end)
         self._flights: dict[int, _Flight] = {}
         self._losses: Counter[int] = Counter()
+        self._barren = 0  # workers in a row that were lost before they had anything to do
         self._nodes: Counter[str] = Counter()
         self._lasted: list[float] = []
         self._counts = Counts()
@@ -122,7 +125,12 @@ class Driver:
         last_seen = time.monotonic()
         while True:
             self._check_time()
-            for worker in self._crew.idle():
+            idle = self._crew.idle()
+            if idle or self._flights:
+                last_seen = time.monotonic()
+            elif time.monotonic() - last_seen > _NOBODY:
+                raise DeviceError(f"no worker came up in {_NOBODY:.0f} s: see the cluster with ray status")
+            for worker in idle:
                 number = self._next(todo)
                 if number is None or not self._send(folder, cutter, worker, number):
                     break
@@ -130,14 +138,12 @@ class Driver:
                     todo.popleft()
             if not self._flights and not todo:
                 return apart
-            if self._crew.size or self._flights:
-                last_seen = time.monotonic()
-            elif time.monotonic() - last_seen > _NOBODY:
-                raise DeviceError(f"no worker came up in {_NOBODY:.0f} s: see the cluster with ray status")
             for worker, answer in self._crew.wait(_POLL):
                 flight = self._flights.pop(worker, None)
                 if flight is None:
+                    self._idle_one(answer)
                     continue
+                self._barren = 0
                 number = flight.number
                 if isinstance(answer, Lost):
                     self._lose(number, answer, todo)
@@ -190,6 +196,13 @@ class Driver:
         if not any(flight.number == number for flight in self._flights.values()):
             todo.appendleft(number)
 
+    def _idle_one(self, answer: Answer | Lost) -> None:
+        """Of a worker that nobody waits for. Raises DeviceError where none gets as far as that."""
+        if isinstance(answer, Lost):
+            self._barren += 1
+            if self._barren > _MOST_LOSSES * max(1, self._crew.size):
+                raise DeviceError(f"workers do not come up ({answer.why}): is rcan-video installed on every node?")
+
     def _keep(self, folder: JobFolder, answer: Answer) -> int | None:
         """Keep what came back; the number of a segment, this one or the next, that does not fit."""
         number, records, starts = answer.number, folder.done.records, folder.plan.starts
@@ -204,7 +217,7 @@ class Driver:
             return number
         before = records.get(number - 1)
         if number == 0:
-            begins = digest(self._job.source.first().planes)
+            begins = self._first
         elif before is not None and before.mark is not None:
             begins = before.mark.digest
         else:
@@ -249,11 +262,10 @@ class Driver:
     def _compute_here(self, folder: JobFolder, number: int) -> None:
         if self._here is None:
             assert self._target is not None
+            self._job.choices = choose_devices(replace(self._job.options.device, device="auto"))
             self._here = Here(self._job)
             self._here.open(self._target)
-        self._add(self._here.compute(folder, [number]))
-
-    def _add(self, counts: Counts) -> None:
+        counts = self._here.compute(folder, [number])
         self._counts.decoded += counts.decoded
         self._counts.written += counts.written
         self._counts.reused += counts.reused

@@ -1,4 +1,4 @@
-"""What a worker does: one parcel of packets in, one encoded segment out, by the code that computes segments anywhere."""
+"""What a worker does: a parcel of packets in, an encoded segment out, by the code that computes segments anywhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
