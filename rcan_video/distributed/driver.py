@@ -49,7 +49,6 @@ class _Flight:
     """A segment that a worker has."""
 
     number: int
-    nbytes: int
     begun: float
 
 
@@ -65,6 +64,7 @@ class Driver:
         self._first = digest(job.source.first().planes)
         self._times = index.between(job.source.info.start, job.source.end)
         self._flights: dict[int, _Flight] = {}
+        self._weights: dict[int, int] = {}  # bytes of the parcels that workers have, also of those in vain
         self._losses: Counter[int] = Counter()
         self._barren = 0  # workers in a row that were lost before they had anything to do
         self._nodes: Counter[str] = Counter()
@@ -139,6 +139,7 @@ class Driver:
             if not self._flights and not todo:
                 return apart
             for worker, answer in self._crew.wait(_POLL):
+                self._weights.pop(worker, None)
                 flight = self._flights.pop(worker, None)
                 if flight is None:
                     self._idle_one(answer)
@@ -149,8 +150,8 @@ class Driver:
                     self._lose(number, answer, todo)
                     continue
                 answer.check()
-                if number in folder.done.records:  # the other one was first
-                    continue
+                # Whoever else has it computes in vain: that answer will be nobody's.
+                self._flights = {w: f for w, f in self._flights.items() if f.number != number}
                 self._lasted.append(time.monotonic() - flight.begun)
                 unfit = self._keep(folder, answer)
                 if unfit is not None:
@@ -178,10 +179,11 @@ class Driver:
         if self._ready is None or self._ready.number != number:
             self._ready = cutter.cut(number, starts[number], end)
         nbytes = len(self._ready.data)
-        if self._flights and sum(flight.nbytes for flight in self._flights.values()) + nbytes > IN_FLIGHT:
+        if self._flights and sum(self._weights.values()) + nbytes > IN_FLIGHT:
             return False
         self._crew.send(worker, self._ready)
-        self._flights[worker] = _Flight(number, nbytes, time.monotonic())
+        self._weights[worker] = nbytes
+        self._flights[worker] = _Flight(number, time.monotonic())
         self._ready = None
         return True
 
