@@ -199,9 +199,8 @@ def memory(bench: Bench, runs: int) -> None:
     kept = bench.entries("keep")
     for place in sorted({0, len(kept) // 10, len(kept) // 2, len(kept) - 1}):
         _, rss, store, flight = kept[place]
-        print(
-            f"segment {place + 1}: driver {rss / 1e6:.1f} MB, store {store / 1e6:.2f} MB, under way {flight / 1e6:.2f} MB"
-        )
+        shown = f"driver {rss / 1e6:.1f} MB, store {store / 1e6:.2f} MB, under way {flight / 1e6:.2f} MB"
+        print(f"segment {place + 1}: {shown}")
     print(
         f"most: store {max(row[2] for row in kept) / 1e6:.2f} MB, under way {max(row[3] for row in kept) / 1e6:.2f} MB"
     )
