@@ -14,14 +14,14 @@ import random
 import statistics
 from dataclasses import dataclass
 
-from rcan_video.distributed.driver import _SLOW, IN_FLIGHT
+from rcan_video.distributed.driver import SLOW, segment_length
 
 
 @dataclass(frozen=True, slots=True)
 class World:
     """``fps`` of one worker; seconds for ``cut``ting a segment and for ``keep``ing it (both block the driver); bytes of
     a ``parcel`` and an ``answer``; ``width`` of the driver's network in bytes/s; ``mtbf`` of a worker in hours, which
-    then needs ``start`` seconds; a ``share`` of the segments that takes ``slower`` times as long."""
+    then needs ``start`` seconds; ``room`` for parcels in bytes; a ``share`` of the segments that takes ``slower`` times as long."""
 
     frames: int
     length: int
@@ -31,6 +31,7 @@ class World:
     parcel: float
     answer: float
     width: float
+    room: float
     mtbf: float
     start: float
     share: float
@@ -64,13 +65,13 @@ def simulate(world: World, workers: int, seed: int = 1) -> Outcome:
             late = [
                 (begun, number)
                 for number, begun in flights.values()
-                if lasted and now - begun > _SLOW * statistics.median(lasted[-200:])
+                if lasted and now - begun > SLOW * statistics.median(lasted[-200:])
             ]
             counts = [number for number, _ in flights.values()]
             late = [(begun, number) for begun, number in late if counts.count(number) == 1 and number not in done]
             if not todo and not late:
                 break
-            if flights and (len(flights) + 1) * world.parcel > IN_FLIGHT:
+            if flights and (len(flights) + 1) * world.parcel > world.room:
                 break
             number = todo.pop() if todo else min(late)[1]
             worker = idle.pop()
@@ -113,25 +114,31 @@ def simulate(world: World, workers: int, seed: int = 1) -> Outcome:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=150_000, help="of the film: 100 minutes at 25 frames/s")
-    parser.add_argument("--length", type=int, default=250)
     parser.add_argument("--fps", type=float, default=4.0, help="of one worker")
     parser.add_argument("--cut", type=float, default=0.02, help="seconds")
     parser.add_argument("--keep", type=float, default=0.05, help="seconds")
-    parser.add_argument("--parcel", type=float, default=6e6, help="bytes: 10 s at 5 Mbit/s")
-    parser.add_argument("--answer", type=float, default=20e6, help="bytes")
+    parser.add_argument("--source", type=float, default=25e3, help="bytes of a frame: 5 Mbit/s")
+    parser.add_argument("--enlarged", type=float, default=80e3, help="bytes of a frame of the output")
+    parser.add_argument("--lead", type=int, default=75, help="frames of a parcel before and behind its segment")
+    parser.add_argument("--room", type=float, default=8e9, help="bytes under way: half of the object store")
     parser.add_argument("--width", type=float, default=125e6, help="bytes/s: 1 Gbit/s")
     parser.add_argument("--mtbf", type=float, default=24.0, help="hours between losses of a worker (spot machines)")
     parser.add_argument("--start", type=float, default=30.0, help="seconds until a worker is ready")
     parser.add_argument("--share", type=float, default=0.02, help="of segments that take long")
     parser.add_argument("--slower", type=float, default=4.0)
-    world = World(**vars(parser.parse_args()))
-    print("| workers | job, s | of the ideal | sent twice | workers lost | under way at most, MB |")
-    print("|---|---|---|---|---|---|")
+    given = vars(parser.parse_args())
+    source, enlarged, lead = (given.pop(name) for name in ("source", "enlarged", "lead"))
+    print(
+        "| workers | frames of a segment | job, s | of the ideal | sent twice | workers lost | under way at most, MB |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for workers in (1, 2, 8, 32, 100, 300, 1000):
+        length = segment_length(given["frames"], workers)
+        world = World(**given, length=length, parcel=source * (length + lead), answer=enlarged * length)
         found = simulate(world, workers)
         ideal = world.frames / world.fps / workers
         print(
-            f"| {workers} | {found.seconds:.0f} | {ideal / found.seconds:.1%} | {found.twice} | {found.lost} | "
+            f"| {workers} | {length} | {found.seconds:.0f} | {ideal / found.seconds:.1%} | {found.twice} | {found.lost} | "
             f"{found.most_bytes / 1e6:.0f} |"
         )
 

@@ -55,6 +55,7 @@ class Table:
     those at work. ``on_answer`` may put another in its place, or raise."""
 
     size: int = 3
+    room: int = 1 << 30
     order: Callable[[list[int]], int] = min
     on_answer: Callable[[Answer], Answer | Lost] = lambda answer: answer
     computed: list[int] = field(default_factory=list)
@@ -157,7 +158,7 @@ def last_first(names: list[int]) -> int:
 def test_the_output_is_that_of_a_job_computed_here(
     seat: Callable[[Table], Table], clip: Path, tmp_path: Path, order: Any, size: int
 ) -> None:
-    table = seat(Table(size, order))
+    table = seat(Table(size, order=order))
     report = upscale(options(clip, tmp_path / "out.mp4"))
     alone = here(clip, tmp_path / "here.mp4")
     assert (report.frames_in, report.frames_out, report.kept) == (FRAMES, FRAMES, 0)
@@ -359,15 +360,11 @@ def test_a_frame_that_is_missing_is_noticed(seat: Callable[[Table], Table], clip
     assert_same(tmp_path / "out.mp4", tmp_path / "here.mp4")
 
 
-def test_no_more_is_under_way_than_is_said(
-    monkeypatch: pytest.MonkeyPatch, seat: Callable[[Table], Table], clip: Path, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(driver, "IN_FLIGHT", 14_000)
-    table = seat(Table(size=20))
+def test_no_more_is_under_way_than_is_said(seat: Callable[[Table], Table], clip: Path, tmp_path: Path) -> None:
+    table = seat(Table(size=20, room=14_000))
     upscale(options(clip, tmp_path / "out.mp4"))
     assert 0 < table.most_bytes <= 14_000
     free = seat(Table(size=20))
-    monkeypatch.setattr(driver, "IN_FLIGHT", 1 << 30)
     upscale(options(clip, tmp_path / "again.mp4"))
     assert free.most_bytes > 14_000
 

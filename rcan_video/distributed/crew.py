@@ -29,6 +29,10 @@ class Crew(Protocol):
     def size(self) -> int:
         """How many workers there may be."""
 
+    @property
+    def room(self) -> int:
+        """How many bytes of parcels may be under way at a time; one parcel may, whatever it weighs."""
+
     def idle(self) -> list[int]:
         """The workers that have nothing to do. Starts new ones where there is room."""
 

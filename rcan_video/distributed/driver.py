@@ -32,16 +32,18 @@ from rcan_video.segments.store import JobFolder, Record
 if TYPE_CHECKING:
     from rcan_video.media.codecs import VideoTarget
 
-IN_FLIGHT = 512 << 20
-"""Bytes of parcels that are under way at a time; one parcel is, whatever it weighs."""
-
 # Frames of a segment: long enough that keyframes cost nothing (docs/segments.md), and some for every worker.
 _LONGEST, _SHORTEST, _EACH = 250, 100, 4
 # A segment is started a second time where nothing else is to be done and it takes so much longer than others.
-_SLOW = 1.5
+SLOW = 1.5
 _MOST_LOSSES = 3  # of workers that had the same segment
 _NOBODY = 120.0  # seconds without a worker
 _POLL = 0.2
+
+
+def segment_length(frames: int, workers: int) -> int:
+    """Frames of a segment, of so many that are expected."""
+    return min(max(frames // (_EACH * max(1, workers)), _SHORTEST), _LONGEST)
 
 
 @dataclass(slots=True)
@@ -94,7 +96,7 @@ class Driver:
         return self._crew.describe()
 
     def length(self, expected: int) -> int:
-        return min(max(expected // (_EACH * max(1, self._crew.size)), _SHORTEST), _LONGEST)
+        return segment_length(expected, self._crew.size)
 
     def compute(self, folder: JobFolder) -> Counts:
         plan = folder.plan
@@ -166,7 +168,7 @@ class Driver:
             return todo[0]
         if not self._lasted:
             return None
-        slow = _SLOW * statistics.median(self._lasted)
+        slow = SLOW * statistics.median(self._lasted)
         now = time.monotonic()
         twice = Counter(flight.number for flight in self._flights.values())
         late = [f for f in self._flights.values() if twice[f.number] == 1 and now - f.begun > slow]
@@ -179,7 +181,7 @@ class Driver:
         if self._ready is None or self._ready.number != number:
             self._ready = cutter.cut(number, starts[number], end)
         nbytes = len(self._ready.data)
-        if self._flights and sum(self._weights.values()) + nbytes > IN_FLIGHT:
+        if self._flights and sum(self._weights.values()) + nbytes > self._crew.room:
             return False
         self._crew.send(worker, self._ready)
         self._weights[worker] = nbytes

@@ -18,6 +18,8 @@ from rcan_video.options import DeviceOptions
 
 # Of a local cluster: what is under way at most, and the answers.
 _STORE_BYTES = 1 << 30
+# The part of this node's object store that parcels may take: answers come there, too.
+_PARCELS = 0.5
 # Seconds between two looks at the nodes of the cluster: they come and go.
 _LOOK = 5.0
 _DEVICES = ("auto", "cpu", "cuda")
@@ -91,6 +93,12 @@ class RayCrew:
     @property
     def size(self) -> int:
         return self._size
+
+    @property
+    def room(self) -> int:
+        mine = self._ray.get_runtime_context().get_node_id()
+        stores = [n["Resources"].get("object_store_memory", 0) for n in self._ray.nodes() if n["NodeID"] == mine]
+        return int(_PARCELS * max(stores, default=_STORE_BYTES))
 
     def describe(self) -> str:
         nodes = sum(1 for node in self._ray.nodes() if node["Alive"])
