@@ -138,8 +138,8 @@ def main() -> None:
         found = simulate(world, workers)
         ideal = world.frames / world.fps / workers
         print(
-            f"| {workers} | {length} | {found.seconds:.0f} | {ideal / found.seconds:.1%} | {found.twice} | {found.lost} | "
-            f"{found.most_bytes / 1e6:.0f} |"
+            f"| {workers} | {length} | {found.seconds:.0f} | {ideal / found.seconds:.1%} | {found.twice} | "
+            f"{found.lost} | {found.most_bytes / 1e6:.0f} |"
         )
 
 

@@ -51,9 +51,9 @@ class RayCrew:
             import ray
         except ImportError as error:
             raise UsageError(f"--ray needs Ray ({error}): pip install 'rcan-video[ray]'") from error
-        self._ray = ray
+        self._ray: Any = ray  # which has types for some of its functions only
         self._connect(address)
-        total = ray.cluster_resources()
+        total = self._ray.cluster_resources()
         gpus = device.device != "cpu" and total.get("GPU", 0) >= 1
         if device.device == "cuda" and not gpus:
             self.close()
@@ -101,7 +101,7 @@ class RayCrew:
         return int(_PARCELS * max(stores, default=_STORE_BYTES))
 
     def describe(self) -> str:
-        nodes = sum(1 for node in self._ray.nodes() if node["Alive"])
+        nodes = len([node for node in self._ray.nodes() if node["Alive"]])
         each = "1 GPU" if self._needs["GPU"] else f"{self._cpus} CPU{'s' if self._cpus > 1 else ''}"
         return f"Ray, {self._size} workers of {each} on {nodes} node{'s' if nodes > 1 else ''}"
 

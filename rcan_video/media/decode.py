@@ -10,7 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from math import ceil
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import av
 import av.error
@@ -101,7 +101,7 @@ class Source:
             self.close()
             raise
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

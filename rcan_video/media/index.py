@@ -88,7 +88,8 @@ class Index:
     @cached_property
     def hidden(self) -> npt.NDArray[np.int64]:
         """PTS of the packets whose frames an edit list cuts off."""
-        return self.pts[self.flags & _DISCARD != 0]
+        found: npt.NDArray[np.int64] = self.pts[self.flags & _DISCARD != 0]
+        return found
 
     def between(self, start: int, end: int | None) -> npt.NDArray[np.int64]:
         """Those of ``times`` from ``start`` on and before ``end``, in ticks."""

@@ -126,8 +126,10 @@ class Cutter:
             self._open()
             packets = demux(self._container, [self._stream])
         first = next((p for p in packets if p.size), None)
-        found = np.flatnonzero((index.pts == first.pts) & (index.size == first.size)) if first is not None else ()
-        place = int(found[0]) if len(found) else -1
+        place = -1
+        if first is not None:
+            found = np.flatnonzero((index.pts == first.pts) & (index.size == first.size))
+            place = int(found[0]) if len(found) else -1
         _, last = index.span(start, end, _BEHIND)
         for packet in chain([first], packets):
             if place >= last:
