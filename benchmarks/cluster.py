@@ -156,7 +156,7 @@ def kill_workers(bench: Bench, runs: int) -> None:
         process = bench.start("out.mp4", "--ray", "local")
         while not bench.entries("keep") and process.poll() is None:
             time.sleep(0.05)
-        time.sleep(chance.uniform(0, usual / 2))
+        time.sleep(chance.uniform(0, usual / 4))
         victims = workers_of(process.pid)
         if victims:
             os.kill(chance.choice(victims), signal.SIGKILL)

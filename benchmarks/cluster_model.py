@@ -21,7 +21,8 @@ from rcan_video.distributed.driver import SLOW, segment_length
 class World:
     """``fps`` of one worker; seconds for ``cut``ting a segment and for ``keep``ing it (both block the driver); bytes of
     a ``parcel`` and an ``answer``; ``width`` of the driver's network in bytes/s; ``mtbf`` of a worker in hours, which
-    then needs ``start`` seconds; ``room`` for parcels in bytes; a ``share`` of the segments that takes ``slower`` times as long."""
+    then needs ``start`` seconds; ``room`` for parcels in bytes; a ``share`` of the segments that
+    takes ``slower`` times as long."""
 
     frames: int
     length: int

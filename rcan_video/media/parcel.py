@@ -121,16 +121,22 @@ class Cutter:
         """Those from the landing to the last that is needed, as the index has them."""
         index = self._index
         packets = index.land(self._container, self._stream, start)
+        first_place, last = index.span(start, end, _BEHIND)
         if packets is None:
             self.close()
             self._open()
+            if first_place:  # the container was at its end: a landing begins with the next keyframe there
+                packets = index.land(self._container, self._stream, start)
+                if packets is None:
+                    self.close()
+                    self._open()
+        if packets is None:
             packets = demux(self._container, [self._stream])
         first = next((p for p in packets if p.size), None)
         place = -1
         if first is not None:
             found = np.flatnonzero((index.pts == first.pts) & (index.size == first.size))
             place = int(found[0]) if len(found) else -1
-        _, last = index.span(start, end, _BEHIND)
         for packet in chain([first], packets):
             if place >= last:
                 return
