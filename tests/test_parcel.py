@@ -92,11 +92,23 @@ def test_a_parcel_holds_no_more_than_it_needs(tmp_path: Path) -> None:
     index = read_index(str(clip))
     times = index.times.tolist()
     cutter = Cutter(str(clip), index)
-    cutter.cut(0, times[50], None)  # to the end of the file, from where the next ones have to come back
     sizes = [len(cutter.cut(0, times[k], times[k + 10]).data) for k in (20, 30)]
     cutter.close()
     most = sum(int(index.size[k - 10 : k + 10 + 8].sum()) for k in (20, 30))  # a keyframe early, a few behind
     assert sum(sizes) < most * 1.2
+
+
+def test_a_parcel_is_the_same_whatever_was_cut_before(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", size=SIZE, frames=FRAMES, options={"g": "10"})
+    index = read_index(str(clip))
+    times = index.times.tolist()
+    cutter = Cutter(str(clip), index)
+    fresh = cutter.cut(0, times[40], times[50])
+    cutter.cut(1, times[50], None)  # to the end of the file
+    assert len(cutter.cut(0, times[40], times[50]).data) == len(fresh.data)
+    cutter.cut(2, times[0], times[10])
+    assert len(cutter.cut(0, times[40], times[50]).data) == len(fresh.data)
+    cutter.close()
 
 
 def test_what_cannot_be_cut_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
