@@ -11,11 +11,11 @@ import threading
 import time
 from pathlib import Path
 
-from rcan_video.engine.choice import choose
+from rcan_video.engine.devices import choose_devices
 from rcan_video.errors import UsageError
 from rcan_video.media.decode import Source, probe
 from rcan_video.media.files import PIPE, check_output
-from rcan_video.media.index import read_index
+from rcan_video.media.index import Index, read_index
 from rcan_video.media.pace import open_pace
 from rcan_video.media.segment import why_whole
 from rcan_video.network.catalog import load_model
@@ -24,7 +24,7 @@ from rcan_video.options import STREAM_FORMATS, Options, Report
 from rcan_video.prepare import Job
 from rcan_video.progress import Progress, Silent
 from rcan_video.segments.home import asked, finished, home, may_be_finished
-from rcan_video.segments.job import in_segments
+from rcan_video.segments.job import Hands, Here, in_segments
 from rcan_video.segments.plan import LONGEST
 from rcan_video.segments.store import Done
 
@@ -43,6 +43,8 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         raise UsageError("--format is for standard output: the ending of a file says its container")
     if options.streams.audio_bitrate is not None and options.streams.audio_codec in (None, "copy"):
         raise UsageError("--audio-bitrate is for audio that is encoded again: give --audio-codec too, or leave it out")
+    if options.ray is not None and PIPE in (options.input, options.output):
+        raise UsageError("--ray sends segments of a file away: name files as input and output, or leave --ray out")
     folder = None
     if options.output != PIPE and not options.restart:
         folder = home(options.output, options.work_dir)
@@ -50,7 +52,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
     if folder is None:
         check_output(options.input, options.output, overwrite=options.overwrite)
     model = load_model(options.model.model, options.model.scale)
-    choice = choose(options.device)
+    choices = choose_devices(options.device) if options.ray is None else ()
     index = None if options.input == PIPE else read_index(options.input)
     if folder is not None:
         now = {"input": "a pipe"} if index is None else asked(options, model.scale, model.sha256, index)
@@ -71,18 +73,30 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         stop=stop,
     ) as source:
         pace = open_pace(source.info, options.frames)
-        job = Job(options, progress, model, choice, index, source, pace, pace.info, stop, begun=begun)
+        job = Job(options, progress, model, choices, index, source, pace, pace.info, stop, begun=begun)
         if options.output == PIPE:
             with job.writer(None) as writer:
                 return in_one_go(job, writer, None)
         with job.part_file() as part, job.writer(part) as writer:
             times = index.times if index is not None and pace.stateless else None
             whole = why_whole(writer.target, writer.container, job.info, times)
+            if options.ray is not None and whole is not None:
+                raise UsageError(f"--ray sends segments away, and this job has none: {whole}; leave --ray out")
             if index is None or whole is not None:
                 if whole is not None and not (job.info.frames and job.info.frames <= LONGEST):
                     job.told.append(f"a run that is interrupted will have to begin again: {whole}")
                 return in_one_go(job, writer, part)
-        return in_segments(job, writer, index)
+        hands = Here(job) if options.ray is None else _elsewhere(job, index)
+        return in_segments(job, writer, index, hands)
+
+
+def _elsewhere(job: Job, index: Index) -> Hands:
+    """The workers of a cluster. Raises UsageError and DeviceError."""
+    from rcan_video.distributed.driver import Driver
+    from rcan_video.distributed.ray_crew import RayCrew
+
+    assert job.options.ray is not None
+    return Driver(job, index, RayCrew(job.options.ray, job.options.device))
 
 
 def _tidied(options: Options, progress: Progress, done: Done) -> Report:

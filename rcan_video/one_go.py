@@ -18,7 +18,15 @@ def in_one_go(job: Job, writer: Writer, part: PartFile | None) -> Report:
         job.announce(writer, engine.describe(), job.info.frames)
         frames = job.pace(job.source.frames())
         write = job.in_time(writer.write)
-        counts = run(frames, engine, write, stop=job.stop, on_written=job.progress.update, watch=job.watch)
+        counts = run(
+            frames,
+            engine,
+            write,
+            stop=job.stop,
+            on_written=job.progress.update,
+            watch=job.watch,
+            devices=len(job.choices),
+        )
         writer.finish()
         if job.index is not None:
             job.index.check_unchanged(job.options.input)

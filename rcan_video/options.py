@@ -30,7 +30,8 @@ class ModelOptions:
 
 @dataclass(frozen=True, slots=True)
 class DeviceOptions:
-    """``device`` as torch names it (``cpu``, ``cuda:1``, ``mps``) or ``auto``; ``batch`` None lets the engine choose;
+    """``device`` as torch names it (``cpu``, ``cuda:1``, ``mps``), several of these with commas between them, ``all``
+    accelerators, or ``auto``; ``batch`` None lets the engine choose;
     ``threads`` None means all the cores this process may use; ``engine`` "auto" is the fastest that is
     installed for the device; ``compile`` sends the network through torch.compile, which makes the engine torch's.
     ``precision`` is that of the residual groups: float32, float16 or bfloat16 (the latter two are torch's); "auto" is
@@ -87,7 +88,8 @@ class Options:
     ``start`` and ``duration`` are seconds; ``on_corrupt`` says whether damage in the input is stepped over or ends the
     job. ``work_dir`` is where the job's own folder lies, None beside the output; ``restart`` forgets what is done of
     the job; ``max_time`` is the number of seconds after which it stops, to go on another time;
-    ``max_pixels`` bounds the input's picture."""
+    ``max_pixels`` bounds the input's picture. ``ray`` is the address of a Ray cluster for the segments,
+    "auto" or "local"; None computes them here."""
 
     input: str
     output: str
@@ -105,6 +107,7 @@ class Options:
     restart: bool = False
     max_time: Fraction | None = None
     max_pixels: int = 1 << 27
+    ray: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,9 @@ T = TypeVar("T")
 QUEUE_BYTES = 64 << 20
 # Below this many items a queue admits more whatever their size: the engine's three streams need work in flight.
 QUEUE_ITEMS = 3
+# As much for each device where there are several: the one that has the oldest batch takes its time over that and the
+# next, while one three times as fast ends six.
+DEVICE_ITEMS = 6
 # And no more than this whatever their size: thousands of small frames would wait, and a longer video take more memory.
 MOST_ITEMS = 32
 # Frames in a row, for each place in a batch, that wait for it to fill with pictures that are new.
@@ -49,15 +52,20 @@ class BoundedQueue(Generic[T]):
     """First in, first out, between one producer and one consumer, bounded by bytes and number.
 
     Once ``stop`` is set neither side gets any further: what is queued is dropped, not worked off. ``on_wait`` is
-    called now and then while one of them waits.
+    called now and then while one of them waits; ``least`` items are admitted whatever their size.
     """
 
     def __init__(
-        self, stop: threading.Event, limit: int = QUEUE_BYTES, on_wait: Callable[[], None] = lambda: None
+        self,
+        stop: threading.Event,
+        limit: int = QUEUE_BYTES,
+        on_wait: Callable[[], None] = lambda: None,
+        least: int = QUEUE_ITEMS,
     ) -> None:
         self._stop = stop
         self._limit = limit
         self._on_wait = on_wait
+        self._least, self._most = least, max(least, MOST_ITEMS)
         self._items: deque[tuple[T, int]] = deque()
         self._bytes = 0
         self._closed = False
@@ -94,7 +102,7 @@ class BoundedQueue(Generic[T]):
 
     def _full(self, nbytes: int) -> bool:
         count = len(self._items)
-        return count >= MOST_ITEMS or (count >= QUEUE_ITEMS and self._bytes + nbytes > self._limit)
+        return count >= self._most or (count >= self._least and self._bytes + nbytes > self._limit)
 
     def _wait(self) -> None:
         self._changed.wait(_POLL_SECONDS)
@@ -135,12 +143,14 @@ def run(
     stop: threading.Event,
     on_written: Callable[[int], None] = lambda _: None,
     watch: Callable[[float], None] = lambda _: None,
+    devices: int = 1,
 ) -> Counts:
     """Send all ``frames`` through ``engine`` to ``write``, in order; ``on_written`` hears the number written so far.
 
     ``frames`` is used up in the decode thread, ``write`` and ``on_written`` run in the encode thread.
     ``watch`` is called in the caller's thread while that waits for a frame, with the time (``time.monotonic``) since
     which the decode thread has waited for it; where it raises InputHangs, that thread is left behind.
+    ``devices`` is how many ``engine`` is made of: more batches are under way for more of them.
 
     ``stop`` is set on the first error, for whatever else waits in these threads; nobody else may set it.
     Raises whatever any stage raises first, and only when both threads have ended, so that the caller may close what
@@ -148,7 +158,9 @@ def run(
     """
     asking = _Asking(frames)
     batches: BoundedQueue[_Span] = BoundedQueue(stop, on_wait=lambda: asking.tell(watch))
-    tickets: BoundedQueue[tuple[_Span, Ticket | None]] = BoundedQueue(stop)
+    tickets: BoundedQueue[tuple[_Span, Ticket | None]] = BoundedQueue(
+        stop, least=QUEUE_ITEMS if devices == 1 else DEVICE_ITEMS * devices
+    )
     counts = Counts()
     errors: list[BaseException] = []
     lock = threading.Lock()

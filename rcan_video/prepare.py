@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcan_video import briefing
-from rcan_video.engine.choice import Choice, open_engine
+from rcan_video.engine.choice import Choice
+from rcan_video.engine.devices import open_devices
 from rcan_video.engine.task import Task
 from rcan_video.errors import InputHangs, Interrupted, OutputError, VerificationError
 from rcan_video.frames import Frame
@@ -25,7 +26,7 @@ from rcan_video.media.pace import Passthrough
 from rcan_video.media.packets import FilePackets, PipePackets, Window
 from rcan_video.media.verify import Ledger, verify
 from rcan_video.network.catalog import LoadedModel
-from rcan_video.options import Options, Report
+from rcan_video.options import DeviceOptions, Options, Report
 from rcan_video.pipeline import QUEUE_BYTES, Counts
 from rcan_video.progress import Progress
 
@@ -63,7 +64,7 @@ class Job:
     options: Options
     progress: Progress
     model: LoadedModel
-    choice: Choice
+    choices: tuple[Choice, ...]
     index: Index | None
     source: Source
     pace: Passthrough
@@ -123,11 +124,8 @@ class Job:
 
     def engine(self, target: VideoTarget) -> Engine:
         """The engine that turns frames of ``info`` into frames of ``target``; ``told`` says where it is not the one
-        that was chosen. Raises as ``engine.choice.open_engine``."""
-        info, options = self.info, self.options.device
-        task = Task(self.model, (info.layout, info.color), (target.layout, target.color), (info.width, info.height))
-        batch = options.batch and _bounded(options.batch, info, target)
-        return open_engine(self.choice, task, batch, options.threads, self.tell)
+        that was chosen. Raises as ``engine.devices.open_devices``."""
+        return engine_for(self.model, self.info, target, self.options.device, self.choices, self.tell)
 
     def announce(self, writer: Writer, engine: str, frames: int | None, kept: int = 0) -> None:
         """Tell people what was found and what will be done."""
@@ -241,6 +239,20 @@ class Job:
         start = first if self.options.start else None
         end = None if self.options.duration is None else first + self.options.duration
         return Window(start, end, -first if start is not None else Fraction(0))
+
+
+def engine_for(
+    model: LoadedModel,
+    info: VideoInfo,
+    target: VideoTarget,
+    options: DeviceOptions,
+    choices: Sequence[Choice],
+    notice: Callable[[str], None],
+) -> Engine:
+    """The engine that turns frames of ``info`` into frames of ``target``. Raises as ``engine.devices.open_devices``."""
+    task = Task(model, (info.layout, info.color), (target.layout, target.color), (info.width, info.height))
+    batch = options.batch and _bounded(options.batch, info, target)
+    return open_devices(choices, task, batch, options.threads, notice)
 
 
 def _bounded(batch: int, info: VideoInfo, target: VideoTarget) -> int:

@@ -443,13 +443,13 @@ def test_alpha_that_nobody_keeps_is_not_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, kept: bool
 ) -> None:
     opened = []
-    open_engine = prepare.open_engine
+    open_devices = prepare.open_devices
 
-    def listening(choice: Any, task: Any, *rest: Any) -> Any:
+    def listening(choices: Any, task: Any, *rest: Any) -> Any:
         opened.append(task.source[0].alpha)
-        return open_engine(choice, task, *rest)
+        return open_devices(choices, task, *rest)
 
-    monkeypatch.setattr(prepare, "open_engine", listening)
+    monkeypatch.setattr(prepare, "open_devices", listening)
     for codec, pix_fmt in (("ffv1", "yuva420p"), ("ffv1", "bgra")):
         clip = clip_of(tmp_path / f"{pix_fmt}.mkv", codec, pix_fmt)
         upscale(options(clip, tmp_path / f"out-{pix_fmt}{suffix}"))

@@ -249,7 +249,7 @@ def test_options_reach_the_job(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> Non
     arguments = "in out -s 3 -m m -d cpu --batch 2 --threads 1 --codec c --crf 1.5 --preset p --pix-fmt f"
     arguments += " --encoder-opt a=b --encoder-opt c=d=e --audio-codec aac"
     arguments += " --audio-bitrate 96000 --no-audio --no-subs --strict --format nut --start 1:02:03.5"
-    arguments += " --duration 2.5 --on-corrupt fail -y"
+    arguments += " --duration 2.5 --on-corrupt fail --ray local -y"
     assert cli(*arguments.split()).code == 0
     assert cli("in", "out").code == 0
     assert asked == [
@@ -265,6 +265,7 @@ def test_options_reach_the_job(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> Non
             start=Fraction(7447, 2),
             duration=Fraction(5, 2),
             on_corrupt="fail",
+            ray="local",
         ),
         Options("in", "out"),
     ]

@@ -18,6 +18,7 @@ LAYERS = (
     ("pipeline", "briefing", "train"),
     ("prepare", "evaluate"),
     ("segments", "one_go"),
+    ("distributed",),
     ("job",),
     ("commands",),
 )
@@ -36,6 +37,7 @@ HOMES = {
     "click": ("commands",),
     "cv2": ("pictures", "report", "train"),
     "openvino": ("engine.openvino_compile", "engine.openvino_engine", "engine.openvino_graph"),
+    "ray": ("distributed.ray_crew",),
     "rich": ("progress", "commands"),
     "safetensors": ("network.checkpoint",),
 }

@@ -245,13 +245,13 @@ def test_a_failure_midway_leaves_what_was_there(
     monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path, error: BaseException, old: bytes | None
 ) -> None:
     engines = []
-    opened = prepare.open_engine
+    opened = prepare.open_devices
 
     def open_failing(*args: object) -> Failing:
         engines.append(Failing(opened(*args), error))  # type: ignore[arg-type]
         return engines[-1]
 
-    monkeypatch.setattr(prepare, "open_engine", open_failing)
+    monkeypatch.setattr(prepare, "open_devices", open_failing)
     output, heard = tmp_path / "out.mp4", Listener()
     if old is not None:
         output.write_bytes(old)

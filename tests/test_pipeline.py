@@ -14,7 +14,7 @@ from rcan_video import repeats
 from rcan_video.engine.base import Ticket
 from rcan_video.errors import InputError, InputHangs
 from rcan_video.frames import Frame, FrameBatch
-from rcan_video.pipeline import MOST_ITEMS, QUEUE_BYTES, QUEUE_ITEMS, BoundedQueue, run
+from rcan_video.pipeline import DEVICE_ITEMS, MOST_ITEMS, QUEUE_BYTES, QUEUE_ITEMS, BoundedQueue, run
 
 SECONDS = 10.0  # an upper bound for what takes milliseconds
 
@@ -329,6 +329,20 @@ def test_a_queue_is_first_in_first_out_and_ends_when_closed() -> None:
         queue.put(k, 10)
     queue.close()
     assert list(queue) == list(range(QUEUE_ITEMS))
+
+
+def test_several_devices_have_more_under_way_whatever_its_size() -> None:
+    enough = threading.Event()
+    submitted, waited = list[int](), list[bool]()
+
+    def count(batch: FrameBatch) -> None:
+        submitted.append(batch.index)
+        if len(submitted) == 2 * DEVICE_ITEMS:
+            enough.set()
+
+    engine = FakeEngine(on_submit=count, on_result=lambda _: waited.append(enough.wait(SECONDS / 5)))
+    run(video(14, QUEUE_BYTES), engine, lambda _: None, stop=threading.Event(), devices=2)
+    assert all(waited)
 
 
 def test_a_full_queue_makes_the_producer_wait() -> None:

@@ -150,15 +150,15 @@ def test_a_clip_of_doubled_frames_takes_half_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
     submitted: list[int] = []
-    open_engine = prepare.open_engine
+    open_devices = prepare.open_devices
 
     def counting(*arguments: Any) -> Any:
-        engine = open_engine(*arguments)
+        engine = open_devices(*arguments)
         submit = engine.submit
         engine.submit = lambda b: (submitted.append(len(b)), submit(b))[1]
         return engine
 
-    monkeypatch.setattr(prepare, "open_engine", counting)
+    monkeypatch.setattr(prepare, "open_devices", counting)
     outputs: list[Sequence[tuple[Fraction | None, Any]]] = []
     for times in (1, 2):
         submitted.clear()

@@ -118,7 +118,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     metavar="DEVICE",
     default=_DEFAULT.device.device,
     show_default=True,
-    help="auto, cpu, cuda, cuda:1, mps or xpu.",
+    help="auto, cpu, cuda, cuda:1, mps, xpu; several as cuda:0,cuda:1, or all.",
 )
 @click.option(
     "--engine",
@@ -136,6 +136,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     show_default=True,
     help="Arithmetic of the network's body: auto is half on NVIDIA's tensor cores, else single.",
 )
+@click.option("--ray", metavar="ADDRESS", help="Compute on a Ray cluster: auto, local, or its address.")
 @click.option("--compile", is_flag=True, help="Send the network through torch.compile: minutes before the first frame.")
 @click.option(
     "--hwaccel",
@@ -217,6 +218,7 @@ def command(
     batch: int | None,
     threads: int | None,
     precision: Precision,
+    ray: str | None,
     compile: bool,
     hwaccel: HwAccel,
     deinterlace: Deinterlace,
@@ -270,6 +272,7 @@ def command(
         restart=restart,
         max_time=max_time,
         max_pixels=max_pixels,
+        ray=ray,
     )
     report = upscale(options, progress_for_terminal(quiet=quiet, verbose=verbose))
     if report.damaged:

@@ -234,6 +234,16 @@ def _device(kind: str, index: int) -> torch.device:
     return torch.device(kind, index) if kind in ("cuda", "xpu") else torch.device(kind)
 
 
+def accelerators() -> list[str]:
+    """The names of all devices of the kind that "auto" takes; none where that is the CPU. Raises DeviceError as
+    ``resolve_device`` where one of them cannot be used."""
+    first = resolve_device("auto")
+    if first.type == "cpu":
+        return []
+    names = [f"{first.type}:{index}" for index in range(_count(first.type))]
+    return [str(resolve_device(name)) for name in names]
+
+
 def _count(kind: str) -> int:
     """How many devices of a kind torch can see."""
     if kind == "cpu":

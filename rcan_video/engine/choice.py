@@ -42,6 +42,10 @@ class Choice:
     compile: bool = False
     precision: BodyPrecision = "single"
 
+    @property
+    def on_cpu(self) -> bool:
+        return self.device is None or self.device.type == "cpu"
+
 
 def choose(options: DeviceOptions) -> Choice:
     """The engine and the device that the user means: with "auto", an accelerator if there is one, else OpenVINO if it

@@ -10,7 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from math import ceil
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import av
 import av.error
@@ -105,7 +105,7 @@ class Source:
             self.close()
             raise
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -131,6 +131,7 @@ class Source:
 
         Raises InputError where reading fails, or where the picture changes its size or layout on the way.
         """
+        self._used = True
         for raw, pts, duration in self._to_the_end(chain([self._first], self._stamped)):
             if self.end is not None and pts >= self.end:
                 if self._path == PIPE:
@@ -176,6 +177,11 @@ class Source:
             if packet is not None and packet.pts is not None and packet.pts >= enough:
                 return
 
+    def restart(self) -> None:
+        """Let ``frames`` begin with the first one, wherever it was before."""
+        if self._used:
+            self._rewind()
+
     @property
     def seekable(self) -> bool:
         """Whether ``resume`` may be tried."""
@@ -198,6 +204,7 @@ class Source:
         self._first = first
         self.decoded = mark.index
         self._landed = (mark.damaged_packets, mark.damaged_frames)
+        self._used = True
         self.damage.packets, self.damage.frames = self._landed
         return True
 
@@ -269,6 +276,7 @@ class Source:
             self.container.close()
             raise
         self.decoded = 0
+        self._used = False  # whether ``frames`` would begin elsewhere than with the first one
         self.damage.packets = self.damage.frames = 0
         self._landed = None
         self._settled = False

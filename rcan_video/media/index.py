@@ -85,6 +85,12 @@ class Index:
         times = np.sort(self.pts[self.flags & _DISCARD == 0])
         return times[:0] if len(times) and times[0] == _NONE else times
 
+    @cached_property
+    def hidden(self) -> npt.NDArray[np.int64]:
+        """PTS of the packets whose frames an edit list cuts off."""
+        found: npt.NDArray[np.int64] = self.pts[self.flags & _DISCARD != 0]
+        return found
+
     def between(self, start: int, end: int | None) -> npt.NDArray[np.int64]:
         """Those of ``times`` from ``start`` on and before ``end``, in ticks."""
         last = None if end is None else np.searchsorted(self.times, end)
@@ -104,6 +110,17 @@ class Index:
             and (np.diff(keys) > 0).all()
             and (self.dts[known] <= self.pts[known]).all()
         )
+
+    def span(self, start: int, end: int | None, behind: int) -> tuple[int, int]:
+        """The packets that a decoder needs for the frames from the PTS ``start`` on and before ``end`` (None: to the
+        last), and for ``behind`` more: places in the order of the file, the second one exclusive."""
+        place = np.flatnonzero(self.flags & _KEY)
+        wanted = int(np.searchsorted(self.pts[place], start, side="right")) - 1 - _LEAD_IN
+        first = int(place[wanted]) if wanted > 0 else 0
+        following = [] if end is None else self.times[np.searchsorted(self.times, end) :][:behind].tolist()
+        if len(following) < behind:
+            return first, len(self.pts)
+        return first, int(np.flatnonzero(self.pts <= following[-1])[-1]) + 1
 
     def check_unchanged(self, path: str) -> None:
         """Raises InputError where the file at ``path`` has another size than when it was indexed."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
+from typing import Protocol
 
 from rcan_video.engine.base import Engine
 from rcan_video.errors import Interrupted, RcanVideoError, VerificationError
@@ -25,8 +26,63 @@ from rcan_video.segments.run import Feed, Sink, choose_length
 from rcan_video.segments.store import JobFolder
 
 
-def in_segments(job: Job, rehearsed: Writer, index: Index) -> Report:
-    """Compute what ``job`` still lacks, join all of it, and give the file its name.
+class Hands(Protocol):
+    """Who computes the segments that a job lacks."""
+
+    def due(self, folder: JobFolder) -> bool:
+        """Whether anything of the job in ``folder`` is left to be computed."""
+
+    def open(self, target: VideoTarget) -> None:
+        """Make ready to compute frames of ``target``. Raises RcanVideoError."""
+
+    def describe(self) -> str:
+        """A line for people."""
+
+    def length(self, expected: int) -> int:
+        """Frames of a segment, for a video of ``expected`` frames."""
+
+    def compute(self, folder: JobFolder) -> Counts:
+        """All segments that ``folder`` lacks, into it, and its ending. Raises RcanVideoError."""
+
+    def close(self) -> None: ...
+
+
+class Here:
+    """This process, with the devices of ``job``; ``open`` it before anything is computed."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._engine: Engine | None = None
+
+    def due(self, folder: JobFolder) -> bool:
+        folder.drop_unsure()
+        return bool(folder.missing())
+
+    def open(self, target: VideoTarget) -> None:
+        self._engine, self._target = self._job.engine(target), target
+
+    @property
+    def engine(self) -> Engine:
+        assert self._engine is not None
+        return self._engine
+
+    def describe(self) -> str:
+        return self.engine.describe()
+
+    def length(self, expected: int) -> int:
+        return choose_length(self.engine, self._job.source.first(), expected)
+
+    def compute(self, folder: JobFolder, numbers: Sequence[int] | None = None) -> Counts:
+        """As the protocol says; with ``numbers`` these segments alone, for whoever knows the ending."""
+        return _compute(self._job, folder, self.engine, self._target, numbers)
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+
+
+def in_segments(job: Job, rehearsed: Writer, index: Index, hands: Hands) -> Report:
+    """Have ``hands`` compute what ``job`` still lacks, join all of it, and give the file its name.
 
     ``rehearsed`` is a writer that has shown, and is closed, that the output can be written. Raises RcanVideoError:
     Interrupted where the job can go on.
@@ -36,7 +92,7 @@ def in_segments(job: Job, rehearsed: Writer, index: Index) -> Report:
         try:
             # Again: another run of this job may have ended since, and let go of the folder.
             check_output(job.options.input, job.options.output, overwrite=job.options.overwrite)
-            report = _run(job, folder, rehearsed, index)
+            report = _run(job, folder, rehearsed, index, hands)
         except (KeyboardInterrupt, Interrupted) as error:
             if folder.done.records:
                 raise Interrupted(f"{str(error) or 'interrupted'}: {_kept(folder)}", kept=True) from None
@@ -46,19 +102,17 @@ def in_segments(job: Job, rehearsed: Writer, index: Index) -> Report:
     return report
 
 
-def _run(job: Job, folder: JobFolder, rehearsed: Writer, index: Index) -> Report:
+def _run(job: Job, folder: JobFolder, rehearsed: Writer, index: Index, hands: Hands) -> Report:
     report, target = None, rehearsed.target
     with ExitStack() as stack:
-        engine = _begin(job, folder, target, index)
-        if engine is not None:
-            stack.callback(engine.close)
+        stack.callback(hands.close)
+        due = _begin(job, folder, target, index, hands)
         kept = folder.done.frames
         try:
-            about = "nothing left to compute" if engine is None else engine.describe()
-            job.announce(rehearsed, about, folder.plan.frames, kept)
+            job.announce(rehearsed, hands.describe() if due else "nothing left to compute", folder.plan.frames, kept)
             if kept:
                 job.progress.notice(f"{_kept(folder)} by an earlier run: this one goes on from there")
-            counts = Counts(seconds={}) if engine is None else _compute(job, folder, engine, target)
+            counts = hands.compute(folder) if due else Counts(seconds={})
             report = _join(job, folder, rehearsed, index, counts, kept)
         except Interrupted:
             raise
@@ -71,30 +125,26 @@ def _run(job: Job, folder: JobFolder, rehearsed: Writer, index: Index) -> Report
     return report
 
 
-def _begin(job: Job, folder: JobFolder, target: VideoTarget, index: Index) -> Engine | None:
-    """Make ``folder`` ready, with a plan; the engine, None where every segment is done."""
+def _begin(job: Job, folder: JobFolder, target: VideoTarget, index: Index, hands: Hands) -> bool:
+    """Make ``folder`` ready, with a plan; whether anything is left for ``hands``, which are open then."""
     now = identity(job.options, job.scale, job.model.sha256, target, index)
     check_same(folder, now)
     if folder.begun:
         folder.sweep()
-        if folder.done.records and not folder.missing():
-            return None
-    engine = job.engine(target)
-    try:
-        if not folder.done.records:
-            folder.begin(_plan(job, now, engine, index))
-            folder.sweep()
-    except BaseException:
-        engine.close()
-        raise
-    return engine
+        if folder.done.records and not hands.due(folder):
+            return False
+    hands.open(target)
+    if not folder.done.records:
+        folder.begin(_plan(job, now, hands, index))
+        folder.sweep()
+    return True
 
 
-def _plan(job: Job, now: Mapping[str, str], engine: Engine, index: Index) -> Plan:
+def _plan(job: Job, now: Mapping[str, str], hands: Hands, index: Index) -> Plan:
     source = job.source
     times = index.between(source.info.start, source.end).tolist() if index.seekable and job.pace.stateless else []
     frames = len(times) or _expected(job, index)
-    return cut(now, choose_length(engine, source.first(), frames), frames, times or None)
+    return cut(now, hands.length(frames), frames, times or None)
 
 
 def _expected(job: Job, index: Index) -> int:
@@ -109,10 +159,10 @@ def _expected(job: Job, index: Index) -> int:
     return min(job.info.frames or most, most)
 
 
-def _compute(job: Job, folder: JobFolder, engine: Engine, target: VideoTarget) -> Counts:
-    """All segments that are missing. Raises RcanVideoError."""
+def _compute(job: Job, folder: JobFolder, engine: Engine, target: VideoTarget, numbers: Sequence[int] | None) -> Counts:
+    """Segments ``numbers``, or all that are missing. Raises RcanVideoError."""
     kept = folder.done.frames
-    feed = Feed(job.source, job.pace, folder)
+    feed = Feed(job.source, job.pace, folder, numbers)
 
     looked_at, warned = len(folder.done.records), False
 
@@ -125,10 +175,12 @@ def _compute(job: Job, folder: JobFolder, engine: Engine, target: VideoTarget) -
                 job.progress.notice(text)
                 warned = True
 
-    with Sink(feed, folder, target, job.info, job.output_name) as sink:
+    with Sink(feed, folder, target, job.info, job.output_name, numbers) as sink:
         write = job.in_time(sink.write)
-        counts = run(feed.frames(), engine, write, stop=job.stop, on_written=tell, watch=job.watch)
-        ending = job.ending() if feed.to_the_end else None
+        counts = run(
+            feed.frames(), engine, write, stop=job.stop, on_written=tell, watch=job.watch, devices=len(job.choices)
+        )
+        ending = job.ending() if feed.to_the_end and numbers is None else None
         sink.finish(ending)
     frames = folder.done.frames
     if counts.decoded != counts.written or counts.written != sink.frames or frames != kept + sink.frames:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,14 +33,16 @@ _LONG = 2.0
 
 
 class Feed:
-    """The frames of those segments that ``folder`` lacks, in order. For one thread."""
+    """The frames of the segments ``numbers``, in order; None: of those that ``folder`` lacks. For one thread."""
 
-    def __init__(self, source: Source, pace: Passthrough, folder: JobFolder) -> None:
+    def __init__(
+        self, source: Source, pace: Passthrough, folder: JobFolder, numbers: Sequence[int] | None = None
+    ) -> None:
         self._source = source
         self._pace = pace
         self._plan = folder.plan
         self._records = dict(folder.done.records)
-        self._missing = deque(folder.missing())
+        self._missing = deque(folder.missing() if numbers is None else numbers)
         self._place = 0  # of the frame to come, in the output's order
         self._lands = pace.stateless and source.seekable
         self.to_the_end = False
@@ -83,6 +85,7 @@ class Feed:
                 return self._pace(self._source.frames()), self._missing[0]
             self._lands = False
         self._place = 0
+        self._source.restart()
         return self._pace(self._source.frames()), 0
 
     def _landing(self) -> Mark | None:
@@ -92,18 +95,27 @@ class Feed:
 
 
 class Sink:
-    """Encodes what a ``feed`` gave, upscaled, into the segments that ``folder`` lacks. For one thread.
+    """Encodes what a ``feed`` gave, upscaled, into the segments ``numbers`` of ``folder``, or into all that it
+    lacks. For one thread.
 
     Leaving the ``with`` throws the segment away that is not whole. Raises OutputError and VerificationError.
     """
 
-    def __init__(self, feed: Feed, folder: JobFolder, target: VideoTarget, info: VideoInfo, name: str) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        folder: JobFolder,
+        target: VideoTarget,
+        info: VideoInfo,
+        name: str,
+        numbers: Sequence[int] | None = None,
+    ) -> None:
         self._feed = feed
         self._folder = folder
         self._target = target
         self._info = info
         self._name = name
-        self._todo = deque(folder.missing())
+        self._todo = deque(folder.missing() if numbers is None else numbers)
         self._number: int | None = None
         self._writer: SegmentWriter | None = None
         self.frames = 0

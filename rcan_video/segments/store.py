@@ -15,8 +15,9 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,10 +41,15 @@ _MOST = 1 << 62  # no size, no count and no time is more
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A segment that is whole: ``encoded``, None where it got no frame, and the place behind it, None at the end."""
+    """A segment that is whole: ``encoded``, None where it got no frame, and the place behind it, None at the end.
+
+    ``begin`` is the digest of its first frame where it was decoded apart from the segment before: it is sure once that
+    one has a mark with the same.
+    """
 
     encoded: Encoded | None
     mark: Mark | None
+    begin: str | None = None
 
 
 @dataclass(slots=True)
@@ -149,6 +155,38 @@ class JobFolder:
         except BaseException:  # what is not written is not kept, and nobody is told that it is
             del self.done.records[number]
             raise
+
+    def receive(self, number: int, content: bytes, record: Record) -> None:
+        """``keep`` segment ``number``, whose file has this ``content``."""
+        part = self.part(number)
+        with output_errors(str(part)):
+            create(part)
+            part.write_bytes(content)
+        self.keep(number, record)
+
+    def drop(self, numbers: Iterable[int]) -> None:
+        """Segments ``numbers`` are missing again."""
+        found = [self.done.records.pop(number, None) for number in list(numbers)]
+        if any(record is not None for record in found):
+            self._save_done()
+            self.sweep()
+
+    def drop_unsure(self) -> None:
+        """Those that were decoded apart and whose neighbour has not confirmed them are missing again; the last one,
+        too, where nobody knows how the input ends."""
+        records = self.done.records
+        unsure = [n for n, record in records.items() if record.begin is not None and n and n - 1 not in records]
+        if self.done.ending is None and len(self.plan) - 1 in records:
+            unsure.append(len(self.plan) - 1)
+        self.drop(unsure)
+
+    def end(self, ending: Ending, last: int) -> None:
+        """All segments are done; ``last`` is the end of the last frame, in ticks."""
+        number, record = max(((n, r) for n, r in self.done.records.items() if r.encoded is not None), key=itemgetter(0))
+        assert record.encoded is not None
+        self.done.records[number] = replace(record, encoded=replace(record.encoded, end=last))
+        self.done.ending = ending
+        self._save_done()
 
     def forget(self) -> None:
         """Nothing is done."""
@@ -284,7 +322,10 @@ def _parse_done(content: Any, segments: int) -> Done:
         encoded, mark = record["encoded"], record["mark"]
         if not 0 <= int(number) < segments:
             raise ValueError(number)
-        records[int(number)] = Record(_build(Encoded, encoded), _build(Mark, mark))
+        begin = record.get("begin")
+        if begin is not None and not isinstance(begin, str):
+            raise TypeError("begin")
+        records[int(number)] = Record(_build(Encoded, encoded), _build(Mark, mark), begin)
     ending = content["ending"]
     if ending is not None:
         ending["notices"] = tuple(str(notice) for notice in ending["notices"])
