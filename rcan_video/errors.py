@@ -19,6 +19,16 @@ where damage in the input was stepped over and the output is there.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a ``word`` that is none of those ``known``: the one it is like, or nothing."""
+    from difflib import get_close_matches
+
+    like = get_close_matches(word, list(known), 1)
+    return f"; did you mean {like[0]!r}?" if like else ""
+
 
 class RcanVideoError(Exception):
     """Base of all errors of this package; ``exit_code`` is what the command line returns."""

@@ -127,12 +127,14 @@ class Job:
         info, options = self.info, self.options.device
         task = Task(self.model, (info.layout, info.color), (target.layout, target.color), (info.width, info.height))
         batch = options.batch and _bounded(options.batch, info, target)
+        self.progress.stage("starting")
         return open_engine(self.choice, task, batch, options.threads, self.tell)
 
     def announce(self, writer: Writer, engine: str, frames: int | None, kept: int = 0) -> None:
         """Tell people what was found and what will be done."""
         options, progress, target = self.options, self.progress, writer.target
         progress.start(briefing.description(options, self.info, target, engine), frames, kept)
+        progress.stage("upscaling")
         if self.info.others:
             progress.streams(briefing.rows(self.info, writer))
         for text in briefing.details(self.info, writer, self.model):
@@ -183,6 +185,7 @@ class Job:
     def check(self, part: PartFile, container: str, ledger: Ledger) -> None:
         """Verify the written file; one that fails is kept for whoever wants to look into it, under a name that says
         so. Raises VerificationError."""
+        self.progress.stage("checking")
         try:
             verify(part.path, self.output_name, container, ledger)
         except VerificationError as error:
