@@ -101,6 +101,19 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """Several jobs. ``inputs`` are files, folders (with ``recursive`` also what lies deeper) and patterns;
+    ``inputs_from`` is a file, or ``-``, that lists more, relative to its own folder. The output of each lies in
+    ``out_dir``, where folders are repeated below it, and is called as its input, with ``suffix`` behind the stem."""
+
+    inputs: tuple[str, ...]
+    out_dir: str
+    suffix: str = ""
+    recursive: bool = False
+    inputs_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What a finished job did. ``skipped_packets`` and ``concealed_frames`` count the damage in the input's video,
     ``repeated`` and ``dropped`` the frames that a constant rate adds and leaves out, ``reused`` those that equal an

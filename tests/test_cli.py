@@ -356,13 +356,9 @@ def test_json_and_nothing_else_on_stderr(cli: Cli, clips: SimpleNamespace, tmp_p
     assert once == ["start", "streams", "finish"]
     assert events[-1]["frames_out"] == FRAMES and events[-1]["output"] == str(tmp_path / "out.mp4")
     said = cli(clips.text_mp4, tmp_path / "other.mp4", "--progress", "json", *QUICK)
-    assert told(said)[-1] | {"elapsed": 0} == {
-        "schema": 1,
-        "event": "error",
-        "elapsed": 0,
-        "text": f"{clips.text_mp4} cannot be opened: it is no media file",
-        "exit_code": 3,
-    }
+    last = told(said)[-1]
+    assert (last["event"], last["exit_code"], said.code) == ("error", 3, 3)
+    assert last["text"].startswith(f"{clips.text_mp4} cannot be opened: it is no media file")
 
 
 def test_another_descriptor(cli: Cli, clips: SimpleNamespace, tmp_path: Path) -> None:
@@ -387,7 +383,7 @@ def test_a_log_file_is_added_to(cli: Cli, clips: SimpleNamespace, tmp_path: Path
     assert cli(clips.text_mp4, tmp_path / "x.mp4", "-q", "--log", log, *QUICK).code == 3
     lines = log.read_text().splitlines()
     assert lines[0] == "before" and "sha256" in log.read_text()
-    assert lines[-1].endswith("text.mp4 cannot be opened: it is no media file")
+    assert "text.mp4 cannot be opened: it is no media file" in lines[-1]
     for name in (clips.good, tmp_path / "new.mp4"):
         said = cli(clips.good, tmp_path / "new.mp4", "--log", name)
         assert said.code == 2 and "is the input or the output itself" in said.sentence

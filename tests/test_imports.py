@@ -19,6 +19,7 @@ LAYERS = (
     ("prepare", "evaluate"),
     ("segments", "one_go"),
     ("job",),
+    ("batch",),
     ("commands",),
 )
 # Neighbours in a layer that must not know each other.

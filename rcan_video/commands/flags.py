@@ -32,6 +32,7 @@ _engine = options_of("Where it is computed")
 _encoder = options_of("How it is encoded")
 _streams = options_of("What else travels")
 _job = options_of("The job")
+_batch = options_of("Several inputs")
 _said = options_of("What is said")
 
 PICTURE = (
@@ -135,6 +136,30 @@ JOB = (
     ),
     _job("--restart", is_flag=True, in_config=False, help="Begin again, whatever an interrupted run has done."),
     _job("--max-time", type=Span(), metavar="TIME", help="Stop after this long (90m, 8h); run again to go on."),
+)
+BATCH = (
+    _batch(
+        "-o",
+        "--out-dir",
+        type=PathName("dir"),
+        metavar="DIR",
+        in_config=False,
+        help="Upscale every INPUT (files, folders, patterns) into DIR.",
+    ),
+    _batch(
+        "--suffix",
+        metavar="TEXT",
+        default="",
+        help="Add it to the names, as _x2; with an ending, as _x2.mkv, it names the container too.",
+    ),
+    _batch("-r", "--recursive", is_flag=True, help="Also take what lies deeper in folders, and repeat these."),
+    _batch(
+        "--inputs-from",
+        type=PathName(),
+        metavar="FILE",
+        in_config=False,
+        help="Take more inputs from a list or playlist, or from '-'.",
+    ),
 )
 SAID = (
     _said(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from rcan_video.errors import Interrupted, PipeClosed, RcanVideoError, did_you_mean
+from rcan_video.errors import Interrupted, PipeClosed, RcanVideoError, bug_sentence, did_you_mean
 
 if TYPE_CHECKING:
     from rcan_video.progress import Display
@@ -83,15 +83,10 @@ def _run(command: click.Command, name: str, *, debug: bool) -> int:
     except Exception as error:  # the last resort: whatever comes here is a bug, and says so
         if debug:
             traceback.print_exc()
-        return shell.fail(bug(error), RcanVideoError.exit_code)
+        return shell.fail(bug_sentence(error), RcanVideoError.exit_code)
     finally:
         if shell.display is not None:
             shell.display.close()
-
-
-def bug(error: Exception) -> str:
-    """What is said about an exception that should not be."""
-    return f"this is a bug ({type(error).__name__}: {error}): please report it with what --debug prints"
 
 
 def _sentence(error: click.ClickException) -> str:

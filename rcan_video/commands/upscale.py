@@ -1,4 +1,4 @@
-"""``rcan-video INPUT OUTPUT``: the main job."""
+"""``rcan-video INPUT OUTPUT``: the main job, and ``rcan-video INPUT... --out-dir DIR``: many of them."""
 
 from __future__ import annotations
 
@@ -11,45 +11,72 @@ from rcan_video.commands.display import open_display
 from rcan_video.commands.params import PathName
 from rcan_video.commands.sections import Command
 from rcan_video.commands.shell import Shell, run_command
-from rcan_video.errors import InputError
+from rcan_video.errors import InputError, damage_sentence
+from rcan_video.options import BatchOptions
+from rcan_video.progress import Display
 from rcan_video.version import __version__
 
 _EPILOG = """
 Exit codes: 0 all well, 1 a bug, 2 wrong usage, 3 input (where the output is there all the same: its
 damaged parts were stepped over), 4 output, 5 weights, 6 device or memory, 7 the output failed its check,
-130 interrupted.
+130 interrupted. Several inputs end with the highest of theirs.
 """
 
 
-@click.command(cls=Command, epilog=_EPILOG, usages=("[OPTIONS] INPUT OUTPUT",))
-@click.argument("input", type=PathName(), metavar="INPUT")
-@click.argument("output", type=PathName(), metavar="OUTPUT")
-@flags.with_options(flags.PICTURE, flags.ENGINE, flags.ENCODER, flags.STREAMS, flags.JOB, flags.SAID)
+@click.command(cls=Command, epilog=_EPILOG, usages=("[OPTIONS] INPUT OUTPUT", "[OPTIONS] INPUT... --out-dir DIR"))
+@click.argument("paths", type=PathName(), metavar="INPUT", nargs=-1)
+@flags.with_options(flags.PICTURE, flags.ENGINE, flags.ENCODER, flags.STREAMS, flags.JOB, flags.BATCH, flags.SAID)
 @click.version_option(__version__, prog_name="rcan-video", message="%(prog)s %(version)s")
 @click.pass_context
-def command(ctx: click.Context, /, input: str, output: str, **given: Any) -> None:
+def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None:
     """Upscale the video INPUT into OUTPUT with RCAN, frame by frame.
 
     Everything but the picture's size stays as it was. Either may be '-': standard
     input, or standard output in the container that --format names. A run that was
     interrupted, however it was, goes on where it stopped when it is run again.
     """
+    shell = ctx.ensure_object(Shell)
+    if given["out_dir"] is None:
+        input, output = _one_job(paths, given)
+        shell.display = _open_display(given, (input, output))
+        _upscale_one(input, output, given, shell.display)
+    else:
+        from rcan_video.batch import plan, run_batch
+
+        names = ("out_dir", "suffix", "recursive", "inputs_from")
+        tasks = plan(BatchOptions(paths, **{name: given[name] for name in names}))
+        shell.display = _open_display(given, [name for task in tasks for name in task])
+        run_batch(tasks, flags.options_from(given, "", ""), shell.display, debug=given["debug"])
+
+
+def _one_job(paths: tuple[str, ...], given: dict[str, Any]) -> tuple[str, str]:
+    """Input and output where these are all. Raises click.UsageError."""
+    for name in ("inputs_from", "recursive"):
+        if given[name]:
+            raise click.UsageError(f"--{name.replace('_', '-')} is for several inputs: give --out-dir, too")
+    if len(paths) < 2:
+        raise click.UsageError(f"Missing argument '{('INPUT', 'OUTPUT')[len(paths)]}'")
+    if len(paths) > 2:
+        raise click.UsageError(f"unexpected extra argument {paths[2]!r}: several inputs need --out-dir")
+    return paths[0], paths[1]
+
+
+def _upscale_one(input: str, output: str, given: dict[str, Any], display: Display) -> None:
     from rcan_video.job import upscale
 
-    shell = ctx.ensure_object(Shell)
-    shell.display = open_display(
+    report = upscale(flags.options_from(given, input, output), display)
+    if report.damaged:
+        raise InputError(damage_sentence(input, report.output))
+
+
+def _open_display(given: dict[str, Any], media: tuple[str, ...] | list[str]) -> Display:
+    return open_display(
         "none" if given["quiet"] else given["progress"],
         descriptor=given["progress_fd"],
         log=given["log"],
-        media=(input, output),
+        media=media,
         verbose=given["verbose"],
     )
-    report = upscale(flags.options_from(given, input, output), shell.display)
-    if report.damaged:
-        source = "standard input" if input == "-" else input
-        raise InputError(
-            f"{source} is damaged: {report.output or 'the output'} is whole but for what could not be read"
-        )
 
 
 def main() -> None:
