@@ -14,6 +14,7 @@ STREAM_FORMATS = ("nut", "matroska", "mp4", "mpegts", "yuv4mpegpipe")
 
 Deinterlace = Literal["auto", "on", "off"]
 FpsMode = Literal["passthrough", "cfr"]
+Quality = Literal["draft", "balanced", "best"]
 EngineName = Literal["auto", "torch", "openvino"]
 
 
@@ -52,13 +53,15 @@ class FrameOptions:
 
 @dataclass(frozen=True, slots=True)
 class EncodeOptions:
-    """None everywhere means: follow the source and the container. ``options`` go to the encoder as they are."""
+    """None everywhere means: follow the source and the container. ``options`` go to the encoder as they are.
+    ``quality`` chooses ``crf`` and ``preset`` where these are None."""
 
     codec: str | None = None
     crf: float | None = None
     preset: str | None = None
     pix_fmt: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    quality: Quality = "balanced"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from typing import Any, get_args
 
 import click
 
+from rcan_video.commands import config, lists
+from rcan_video.commands.completion import SHELLS, print_completion
 from rcan_video.commands.display import ProgressName
 from rcan_video.commands.params import Choice, PathName, Rate, Seconds, Span, Word, pairs
 from rcan_video.commands.sections import options_of
@@ -22,6 +24,7 @@ from rcan_video.options import (
     ModelOptions,
     OnCorrupt,
     Options,
+    Quality,
     StreamOptions,
 )
 
@@ -33,6 +36,7 @@ _encoder = options_of("How it is encoded")
 _streams = options_of("What else travels")
 _job = options_of("The job")
 _batch = options_of("Several inputs")
+_standing = options_of("What there is, and standing choices")
 _said = options_of("What is said")
 
 PICTURE = (
@@ -66,8 +70,8 @@ PICTURE = (
         help="Frames at their own times, or at a constant rate, repeated or dropped where need be.",
     ),
     _picture("--fps", type=Rate(), metavar="RATE", help="Rate of --fps-mode cfr, as 30000/1001.  [default: input's]"),
-    _picture("--start", type=Seconds(), metavar="TIME", help="Begin here (seconds or h:mm:ss)."),
-    _picture("--duration", type=Seconds(), metavar="TIME", help="Do only this much."),
+    _picture("--start", type=Seconds(), metavar="TIME", standing=False, help="Begin here (seconds or h:mm:ss)."),
+    _picture("--duration", type=Seconds(), metavar="TIME", standing=False, help="Do only this much."),
     _picture(
         "--max-pixels",
         type=click.IntRange(1),
@@ -98,13 +102,19 @@ ENGINE = (
     _engine("--compile", is_flag=True, help="Use torch.compile: minutes before the first frame."),
 )
 ENCODER = (
+    _encoder(
+        "--quality",
+        type=Choice(get_args(Quality)),
+        default=DEFAULT.encode.quality,
+        show_default=True,
+        help="Crf and preset that suit the encoder: quick and small, or slow and good.",
+    ),
     _encoder("--codec", metavar="ENCODER", help="Video encoder, by FFmpeg's name.  [default: by container and depth]"),
     _encoder("--crf", type=click.FloatRange(0), help="Constant quality of the encoder; lower is better."),
     _encoder("--preset", metavar="NAME", help="Speed preset of the encoder."),
     _encoder("--pix-fmt", metavar="FORMAT", help="Pixel format of the output.  [default: the input's]"),
     _encoder(
         "--encoder-opt",
-        "encoder_options",
         metavar="K=V",
         multiple=True,
         callback=pairs,
@@ -134,7 +144,7 @@ JOB = (
         metavar="DIR",
         help="Where unfinished work is kept.  [default: beside the output, as OUTPUT.rcan]",
     ),
-    _job("--restart", is_flag=True, in_config=False, help="Begin again, whatever an interrupted run has done."),
+    _job("--restart", is_flag=True, standing=False, help="Begin again, whatever an interrupted run has done."),
     _job("--max-time", type=Span(), metavar="TIME", help="Stop after this long (90m, 8h); run again to go on."),
 )
 BATCH = (
@@ -143,7 +153,7 @@ BATCH = (
         "--out-dir",
         type=PathName("dir"),
         metavar="DIR",
-        in_config=False,
+        standing=False,
         help="Upscale every INPUT (files, folders, patterns) into DIR.",
     ),
     _batch(
@@ -157,7 +167,7 @@ BATCH = (
         "--inputs-from",
         type=PathName(),
         metavar="FILE",
-        in_config=False,
+        standing=False,
         help="Take more inputs from a list or playlist, or from '-'.",
     ),
 )
@@ -180,8 +190,47 @@ SAID = (
     _said("--log", type=PathName(), metavar="FILE", help="Also add it, with times and details, to a file."),
     _said("-q", "--quiet", is_flag=True, help="The same as --progress none: errors alone."),
     _said("-v", "--verbose", is_flag=True, help="Also what was found and chosen."),
-    _said("--debug", is_flag=True, help="Show tracebacks."),
+    _said("--debug", is_flag=True, standing=False, help="Show tracebacks."),
 )
+STANDING = (
+    _standing(
+        "--config",
+        type=PathName(),
+        metavar="FILE",
+        in_config=False,
+        is_eager=True,
+        expose_value=False,
+        callback=config.standing,
+        help="Take defaults from FILE.  [default: rcan-video.toml here, then in the user's configuration folder]",
+    ),
+    *(
+        _standing(
+            name,
+            is_flag=True,
+            standing=False,
+            is_eager=True,
+            expose_value=False,
+            callback=lists.printed(make),
+            help=text,
+        )
+        for name, make, text in (
+            ("--list-models", lists.models, "Print the bundled weights, and exit."),
+            ("--list-devices", lists.devices, "Print the devices of this machine, and exit."),
+            ("--list-codecs", lists.codecs, "Print the video encoders, and exit."),
+        )
+    ),
+    _standing(
+        "--completion",
+        type=Choice(SHELLS),
+        standing=False,
+        is_eager=True,
+        expose_value=False,
+        callback=print_completion,
+        help="Print a script that completes options in this shell, and exit.",
+    ),
+)
+
+ALL = (PICTURE, ENGINE, ENCODER, STREAMS, JOB, BATCH, SAID, STANDING)
 
 
 def with_options(*groups: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...]) -> Callable[..., Any]:
@@ -203,7 +252,9 @@ def options_from(given: Mapping[str, Any], input: str, output: str) -> Options:
         model=ModelOptions(given["model"], int(given["scale"]) if given["scale"] else None),
         device=DeviceOptions(given["device"], given["batch"], given["threads"], given["engine"], given["compile"]),
         frames=FrameOptions(given["deinterlace"], given["fps_mode"], given["fps"]),
-        encode=EncodeOptions(given["codec"], given["crf"], given["preset"], given["pix_fmt"], given["encoder_options"]),
+        encode=EncodeOptions(
+            given["codec"], given["crf"], given["preset"], given["pix_fmt"], given["encoder_opt"], given["quality"]
+        ),
         streams=StreamOptions(
             not given["no_audio"], not given["no_subs"], given["audio_codec"], given["audio_bitrate"], given["strict"]
         ),

@@ -14,12 +14,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Option(click.Option):
-    """An option under the heading ``section``; ``in_config`` says whether a configuration file may set it."""
+    """An option under the heading ``section``. A ``standing`` choice may be made by a configuration file (unless
+    ``in_config`` is False) and by the environment; what concerns one run alone may not."""
 
-    def __init__(self, *args: Any, section: str = "Other", in_config: bool = True, **settings: Any) -> None:
-        super().__init__(*args, **settings)
+    def __init__(
+        self, *args: Any, section: str = "Other", standing: bool = True, in_config: bool = True, **settings: Any
+    ) -> None:
+        super().__init__(*args, allow_from_autoenv=standing, **settings)
         self.section = section
-        self.in_config = in_config
+        self.in_config = standing and in_config
 
 
 def options_of(section: str) -> Callable[..., Callable[[F], F]]:

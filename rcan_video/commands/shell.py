@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 import click
+from click.core import ParameterSource
 
+from rcan_video.commands.completion import complete
+from rcan_video.commands.config import files_read
 from rcan_video.errors import Interrupted, PipeClosed, RcanVideoError, bug_sentence, did_you_mean
 
 if TYPE_CHECKING:
@@ -49,13 +52,8 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and the shell's "&" leave it
             signal.signal(number, _interrupt)
-    _complete(command, name)
+    complete(command, name)
     sys.exit(_run(command, name, debug="--debug" in sys.argv))
-
-
-def complete_variable(name: str) -> str:
-    """The environment variable by which a shell asks for completions, as click names it."""
-    return f"_{name}_COMPLETE".replace("-", "_").upper()
 
 
 def _run(command: click.Command, name: str, *, debug: bool) -> int:
@@ -93,16 +91,16 @@ def _sentence(error: click.ClickException) -> str:
     if isinstance(error, click.NoSuchOption) and error.ctx is not None:
         known = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
         return f"there is no option {error.option_name}{did_you_mean(error.option_name, known)}"
-    return error.format_message()
-
-
-def _complete(command: click.Command, name: str) -> None:
-    """Answer a shell that asks for completions, and leave."""
-    instruction = os.environ.get(complete_variable(name))
-    if instruction:
-        from click.shell_completion import shell_complete
-
-        sys.exit(shell_complete(command, {}, name, complete_variable(name), instruction))
+    said = error.format_message()
+    if isinstance(error, click.BadParameter) and error.ctx is not None and error.param is not None and error.param.name:
+        name = error.param.name
+        source = error.ctx.get_parameter_source(name)
+        if source == ParameterSource.ENVIRONMENT:
+            return f"{said.rstrip('.')} (from {error.ctx.auto_envvar_prefix}_{name.upper()})"
+        if source == ParameterSource.DEFAULT_MAP:
+            files = " and ".join(map(str, files_read(error.ctx)))
+            return f"{said.rstrip('.')} (from {files})"
+    return said
 
 
 def _occupy_standard_descriptors() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from rcan_video.commands import flags
+from rcan_video.commands.config import NAME, files_read
 from rcan_video.commands.display import open_display
 from rcan_video.commands.params import PathName
 from rcan_video.commands.sections import Command
@@ -23,9 +26,14 @@ damaged parts were stepped over), 4 output, 5 weights, 6 device or memory, 7 the
 """
 
 
-@click.command(cls=Command, epilog=_EPILOG, usages=("[OPTIONS] INPUT OUTPUT", "[OPTIONS] INPUT... --out-dir DIR"))
+@click.command(
+    cls=Command,
+    context_settings={"auto_envvar_prefix": "RCAN_VIDEO"},
+    epilog=_EPILOG,
+    usages=("[OPTIONS] INPUT OUTPUT", "[OPTIONS] INPUT... --out-dir DIR"),
+)
 @click.argument("paths", type=PathName(), metavar="INPUT", nargs=-1)
-@flags.with_options(flags.PICTURE, flags.ENGINE, flags.ENCODER, flags.STREAMS, flags.JOB, flags.BATCH, flags.SAID)
+@flags.with_options(*flags.ALL)
 @click.version_option(__version__, prog_name="rcan-video", message="%(prog)s %(version)s")
 @click.pass_context
 def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None:
@@ -35,17 +43,18 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None
     input, or standard output in the container that --format names. A run that was
     interrupted, however it was, goes on where it stopped when it is run again.
     """
+    given["quiet"] = _is_quiet(ctx)
     shell = ctx.ensure_object(Shell)
     if given["out_dir"] is None:
         input, output = _one_job(paths, given)
-        shell.display = _open_display(given, (input, output))
+        shell.display = _open_display(ctx, given, (input, output))
         _upscale_one(input, output, given, shell.display)
     else:
         from rcan_video.batch import plan, run_batch
 
         names = ("out_dir", "suffix", "recursive", "inputs_from")
         tasks = plan(BatchOptions(paths, **{name: given[name] for name in names}))
-        shell.display = _open_display(given, [name for task in tasks for name in task])
+        shell.display = _open_display(ctx, given, [name for task in tasks for name in task])
         run_batch(tasks, flags.options_from(given, "", ""), shell.display, debug=given["debug"])
 
 
@@ -61,6 +70,17 @@ def _one_job(paths: tuple[str, ...], given: dict[str, Any]) -> tuple[str, str]:
     return paths[0], paths[1]
 
 
+def _is_quiet(ctx: click.Context) -> bool:
+    """--quiet is --progress none; where both are given, the stronger source decides. Raises click.UsageError where
+    there is none."""
+    quiet, progress = (ctx.get_parameter_source(name) or ParameterSource.DEFAULT for name in ("quiet", "progress"))
+    if not ctx.params["quiet"] or ctx.params["progress"] == "none":
+        return bool(ctx.params["quiet"])
+    if quiet == progress:
+        raise click.UsageError("--quiet is --progress none: give one of the two")
+    return quiet < progress
+
+
 def _upscale_one(input: str, output: str, given: dict[str, Any], display: Display) -> None:
     from rcan_video.job import upscale
 
@@ -69,14 +89,18 @@ def _upscale_one(input: str, output: str, given: dict[str, Any], display: Displa
         raise InputError(damage_sentence(input, report.output))
 
 
-def _open_display(given: dict[str, Any], media: tuple[str, ...] | list[str]) -> Display:
-    return open_display(
+def _open_display(ctx: click.Context, given: dict[str, Any], media: tuple[str, ...] | list[str]) -> Display:
+    display = open_display(
         "none" if given["quiet"] else given["progress"],
         descriptor=given["progress_fd"],
         log=given["log"],
         media=media,
         verbose=given["verbose"],
     )
+    for file in files_read(ctx):
+        # A file of the folder that somebody happens to be in is worth a word; one's own is not, each time.
+        (display.notice if file == Path(NAME) else display.detail)(f"defaults are taken from {file}")
+    return display
 
 
 def main() -> None:
