@@ -115,7 +115,7 @@ def errors(updates: list[tuple[float, int]], kept: int, end: float) -> list[tupl
 
 
 def test_the_end_is_foreseen_after_a_tenth_of_a_real_run() -> None:
-    """60 s of 25 frames/s (the task's bound): start-up, join and check included."""
+    """60 s of 25 frames/s: start-up, join and check included."""
     updates = list(recorded())
     end = json.loads(RECORDED.read_text())["end"]
     found = errors([(t, n) for t, n in updates], 0, end)
