@@ -20,7 +20,8 @@ class Option(click.Option):
     def __init__(
         self, *args: Any, section: str = "Other", standing: bool = True, in_config: bool = True, **settings: Any
     ) -> None:
-        super().__init__(*args, allow_from_autoenv=standing, **settings)
+        settings["allow_from_autoenv"] = standing
+        super().__init__(*args, **settings)
         self.section = section
         self.in_config = standing and in_config
 

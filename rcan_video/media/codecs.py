@@ -188,8 +188,8 @@ def _pix_fmt(codec: str, formats: list[str], layout: PlaneLayout, wanted: str | 
         try:
             planar_layout(wanted)
         except ValueError as error:
-            like = did_you_mean(wanted, formats)
-            raise UsageError(f"--pix-fmt {wanted}: FFmpeg knows no such pixel format{like}") from error
+            meant = did_you_mean(wanted, formats)
+            raise UsageError(f"--pix-fmt {wanted}: FFmpeg knows no such pixel format{meant}") from error
         except InputError as error:
             raise UsageError(f"--pix-fmt {wanted}: frames cannot be written in it") from error
         if formats and wanted not in formats:
