@@ -225,7 +225,7 @@ def test_a_doubled_odd_size_is_even() -> None:
         (
             EncodeOptions(pix_fmt="yuv421p"),
             UsageError,
-            "--pix-fmt yuv421p: FFmpeg knows no such pixel format; did you mean 'yuv420p'?",
+            "--pix-fmt yuv421p: FFmpeg knows no such pixel format; did you mean 'yuv422p'?",
         ),
         (
             EncodeOptions(codec="rawvideo", pix_fmt="vaapi"),
