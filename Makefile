@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   ?= examples/sample.mp4
 
-.PHONY: demo test lint types sample wheel clean
+.PHONY: demo test lint types sample man wheel clean
 
 demo: $(VENV)/.installed
 	@mkdir -p build
@@ -27,6 +27,9 @@ types: $(VENV)/.installed
 
 sample: $(VENV)/.installed
 	$(BIN)/python examples/make_sample.py examples/sample.mp4
+
+man: $(VENV)/.installed
+	$(BIN)/python docs/make_man.py
 
 wheel: $(VENV)/.installed
 	$(BIN)/python -m build --outdir build/dist

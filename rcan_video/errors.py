@@ -11,6 +11,7 @@
     │   ├── OutOfMemory     6
     │   └── NotFinite       6   the network returned NaN or infinity
     ├── VerificationError   7   what was written is not what was promised
+    ├── BatchFailed               some files of several: with the highest of their codes
     └── Interrupted       130   Ctrl-C or SIGTERM
 
 A message is one sentence that says what, where and what to do. Code 1 is kept for bugs. The command also ends with 3
@@ -18,6 +19,27 @@ where damage in the input was stepped over and the output is there.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a ``word`` that is none of those ``known``: the one it is like, or nothing."""
+    from difflib import get_close_matches
+
+    like = get_close_matches(word, list(known), 1)
+    return f"; did you mean {like[0]!r}?" if like else ""
+
+
+def bug_sentence(error: Exception) -> str:
+    """What is said about an exception that should not be."""
+    return f"this is a bug ({type(error).__name__}: {error}): please report it with what --debug prints"
+
+
+def damage_sentence(source: str, output: object) -> str:
+    """What is said where damage in ``source`` was stepped over; ``output`` None: standard output."""
+    name = "standard input" if source == "-" else source
+    return f"{name} is damaged: {output or 'the output'} is whole but for what could not be read"
 
 
 class RcanVideoError(Exception):
@@ -65,6 +87,14 @@ class NotFinite(DeviceError):
 
 class VerificationError(RcanVideoError):
     exit_code = 7
+
+
+class BatchFailed(RcanVideoError):
+    """Some of several files went wrong; all were tried."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
 
 
 class Interrupted(RcanVideoError):

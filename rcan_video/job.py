@@ -53,6 +53,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         check_output(options.input, options.output, overwrite=options.overwrite)
     model = load_model(options.model.model, options.model.scale)
     choices = choose_devices(options.device) if options.ray is None else ()
+    progress.stage("reading")
     index = None if options.input == PIPE else read_index(options.input)
     if folder is not None:
         now = {"input": "a pipe"} if index is None else asked(options, model.scale, model.sha256, index)

@@ -14,6 +14,7 @@ STREAM_FORMATS = ("nut", "matroska", "mp4", "mpegts", "yuv4mpegpipe")
 
 Deinterlace = Literal["auto", "on", "off"]
 FpsMode = Literal["passthrough", "cfr"]
+Quality = Literal["draft", "balanced", "best"]
 EngineName = Literal["auto", "torch", "openvino"]
 HwAccel = Literal["none", "cuda"]
 Precision = Literal["auto", "single", "half", "bf16"]
@@ -60,13 +61,15 @@ class FrameOptions:
 
 @dataclass(frozen=True, slots=True)
 class EncodeOptions:
-    """None everywhere means: follow the source and the container. ``options`` go to the encoder as they are."""
+    """None everywhere means: follow the source and the container. ``options`` go to the encoder as they are.
+    ``quality`` chooses ``crf`` and ``preset`` where these are None."""
 
     codec: str | None = None
     crf: float | None = None
     preset: str | None = None
     pix_fmt: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    quality: Quality = "balanced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,19 @@ class Options:
     max_time: Fraction | None = None
     max_pixels: int = 1 << 27
     ray: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """Several jobs. ``inputs`` are files, folders (with ``recursive`` also what lies deeper) and patterns;
+    ``inputs_from`` is a file, or ``-``, that lists more, relative to its own folder. The output of each lies in
+    ``out_dir``, where folders are repeated below it, and is called as its input, with ``suffix`` behind the stem."""
+
+    inputs: tuple[str, ...]
+    out_dir: str
+    suffix: str = ""
+    recursive: bool = False
+    inputs_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,11 +141,12 @@ def run(
     write: Callable[[Frame], None],
     *,
     stop: threading.Event,
-    on_written: Callable[[int], None] = lambda _: None,
+    on_written: Callable[[int, int], None] = lambda written, reused: None,
     watch: Callable[[float], None] = lambda _: None,
     devices: int = 1,
 ) -> Counts:
-    """Send all ``frames`` through ``engine`` to ``write``, in order; ``on_written`` hears the number written so far.
+    """Send all ``frames`` through ``engine`` to ``write``, in order; ``on_written`` hears how many were written so far,
+    and how many of them took the output of an earlier one.
 
     ``frames`` is used up in the decode thread, ``write`` and ``on_written`` run in the encode thread.
     ``watch`` is called in the caller's thread while that waits for a frame, with the time (``time.monotonic``) since
@@ -190,7 +191,7 @@ def run(
                     write(replace(frame, planes=picture.planes))
             counts.written += len(span.shown)
             counts.reused += len(span.shown) - len(span.pictures)
-            on_written(counts.written)
+            on_written(counts.written, counts.reused)
 
     threads = [_Worker(stage, fail) for stage in (decode, encode)]
     try:

@@ -125,12 +125,14 @@ class Job:
     def engine(self, target: VideoTarget) -> Engine:
         """The engine that turns frames of ``info`` into frames of ``target``; ``told`` says where it is not the one
         that was chosen. Raises as ``engine.devices.open_devices``."""
+        self.progress.stage("starting")
         return engine_for(self.model, self.info, target, self.options.device, self.choices, self.tell)
 
     def announce(self, writer: Writer, engine: str, frames: int | None, kept: int = 0) -> None:
         """Tell people what was found and what will be done."""
         options, progress, target = self.options, self.progress, writer.target
         progress.start(briefing.description(options, self.info, target, engine), frames, kept)
+        progress.stage("upscaling")
         if self.info.others:
             progress.streams(briefing.rows(self.info, writer))
         for text in briefing.details(self.info, writer, self.model):
@@ -181,6 +183,7 @@ class Job:
     def check(self, part: PartFile, container: str, ledger: Ledger) -> None:
         """Verify the written file; one that fails is kept for whoever wants to look into it, under a name that says
         so. Raises VerificationError."""
+        self.progress.stage("checking")
         try:
             verify(part.path, self.output_name, container, ledger)
         except VerificationError as error:

@@ -17,12 +17,14 @@ REQUIRE_CUDA = "RCAN_VIDEO_REQUIRE_CUDA"
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What tests compile stays out of the user's cache folder, and what is there out of the tests; processes that
-    they start inherit it."""
+    """What tests compile stays out of the user's cache folder, and what is there, and the user's standing choices, out
+    of the tests; processes that they start inherit it."""
     folder = str(tmp_path_factory.mktemp("cache"))
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "XDG_CONFIG_HOME", "APPDATA"):
             patch.setenv(name, folder)
+        for name in [name for name in os.environ if name.startswith("RCAN_VIDEO_") and name != REQUIRE_CUDA]:
+            patch.delenv(name)
         yield
 
 

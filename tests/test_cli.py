@@ -24,12 +24,15 @@ import pytest
 from clips import make_clip, read_packets, read_video
 
 from rcan_video import job
-from rcan_video.commands.shell import progress_for_terminal
+from rcan_video.commands.display import open_display
 from rcan_video.commands.upscale import main
 from rcan_video.engine.choice import openvino_installed
 from rcan_video.frames import ColorTags
 from rcan_video.options import STREAM_FORMATS, DeviceOptions, EncodeOptions, ModelOptions, Options, StreamOptions
-from rcan_video.progress import Bar, Plain, Progress, Silent
+from rcan_video.progress import Progress, Silent
+from rcan_video.progress.bar import Bar
+from rcan_video.progress.events import Events
+from rcan_video.progress.plain import ErrorsAlone, Plain
 from rcan_video.version import __version__
 
 ROOT = Path(__file__).parents[1]
@@ -117,7 +120,8 @@ USAGE = [
     (("good.mp4", "out.mp4", "--start", "-1"), "'-1' is no time"),
     (("good.mp4", "out.mp4", "--duration", "1:2:3:4"), "'1:2:3:4' is no time"),
     (("good.mp4", "out.mp4", "--batch", "0"), "--batch"),
-    (("good.mp4", "out.mp4", "--engine", "nobody"), "'nobody' is not one of 'auto', 'torch', 'openvino'"),
+    (("good.mp4", "out.mp4", "--engine", "opnvino"), "'torch', 'openvino'; did you mean 'openvino'?"),
+    (("good.mp4", "out.mp4", "--devic", "cpu"), "there is no option --devic; did you mean '--device'?"),
     (("good.mp4", "out.mp4", "--engine", "openvino", "--device", "cuda"), "--engine openvino computes on the CPU"),
     (("good.mp4", "out.mp4", "--crf", "-1"), "--crf"),
     (("good.mp4", "out.mp4", "--encoder-opt", "tune"), "'tune' is not of the form KEY=VALUE"),
@@ -295,11 +299,105 @@ def test_version_and_help(cli: Cli) -> None:
     assert said == cli("-h")
 
 
-def test_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    for terminal, kind in ((True, Bar), (False, Plain)):
-        monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda terminal=terminal: terminal))
-        assert type(progress_for_terminal(quiet=False, verbose=False)) is kind
-        assert type(progress_for_terminal(quiet=True, verbose=False)) is Silent
+class Stream(io.StringIO):
+    """Standard error that is a terminal, or not."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@pytest.mark.parametrize(
+    ("terminal", "term", "asked", "kind"),
+    [
+        (True, "xterm", "auto", Bar),
+        (True, "dumb", "auto", Plain),
+        (False, "xterm", "auto", Plain),
+        (False, "xterm", "rich", Bar),
+        (True, "xterm", "plain", Plain),
+        (True, "xterm", "none", ErrorsAlone),
+        (False, "xterm", "json", Events),
+    ],
+)
+def test_which_display(monkeypatch: pytest.MonkeyPatch, terminal: bool, term: str, asked: Any, kind: type) -> None:
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr(sys, "stderr", Stream(terminal))
+    assert type(open_display(asked)) is kind
+    monkeypatch.setattr(sys, "stderr", None)  # closed by the caller
+    assert type(open_display(asked)) is Silent
+
+
+@pytest.mark.parametrize(("value", "coloured"), [("", True), ("1", False)])
+def test_colours_and_width_follow_the_environment(monkeypatch: pytest.MonkeyPatch, value: str, coloured: bool) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setenv("NO_COLOR", value)
+    stream = Stream(True)
+    monkeypatch.setattr(sys, "stderr", stream)
+    display = open_display("auto")
+    display.notice("a sentence that is longer than fifty columns, and so goes on in another line")
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2 and ("\x1b[33m" in lines[0]) == coloured
+
+
+def told(said: Said) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in said.err.splitlines()]
+
+
+def test_json_and_nothing_else_on_stderr(cli: Cli, clips: SimpleNamespace, tmp_path: Path) -> None:
+    said = cli(clips.good, tmp_path / "out.mp4", "--progress", "json", *QUICK)
+    events = told(said)
+    assert (said.code, said.out) == (0, "")
+    stages = [event["stage"] for event in events if event["event"] == "stage"]
+    assert stages == ["reading", "starting", "upscaling", "joining", "checking"]
+    once = [event["event"] for event in events if event["event"] in ("start", "streams", "finish")]
+    assert once == ["start", "streams", "finish"]
+    assert events[-1]["frames_out"] == FRAMES and events[-1]["output"] == str(tmp_path / "out.mp4")
+    said = cli(clips.text_mp4, tmp_path / "other.mp4", "--progress", "json", *QUICK)
+    last = told(said)[-1]
+    assert (last["event"], last["exit_code"], said.code) == ("error", 3, 3)
+    assert last["text"].startswith(f"{clips.text_mp4} cannot be opened: it is no media file")
+
+
+def test_another_descriptor(cli: Cli, clips: SimpleNamespace, tmp_path: Path) -> None:
+    with (tmp_path / "told").open("w") as file:
+        json_there = ("--progress", "json", "--progress-fd", file.fileno(), *QUICK)
+        assert cli(clips.good, tmp_path / "out.mp4", *json_there) == Said(0, "", "")
+        failed = cli(clips.text_mp4, tmp_path / "x.mp4", *json_there)
+        assert "no media file" in failed.sentence and failed.code == 3
+    events = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
+    assert events[0]["event"] == "stage" and events[-1]["event"] == "error"
+    with (tmp_path / "told").open("r") as file:
+        said = cli(clips.good, tmp_path / "x.mp4", "--progress-fd", file.fileno())
+    assert said.code == 2 and "no such descriptor is open for writing" in said.sentence
+    said = cli(clips.good, tmp_path / "x.mp4", "--progress-fd", "1")
+    assert said.code == 2 and "1 is not in the range" in said.sentence
+
+
+def test_a_log_file_is_added_to(cli: Cli, clips: SimpleNamespace, tmp_path: Path) -> None:
+    log = tmp_path / "job.log"
+    log.write_text("before\n")
+    assert cli(clips.good, tmp_path / "out.mp4", "-q", "--log", log, *QUICK) == Said(0, "", "")
+    assert cli(clips.text_mp4, tmp_path / "x.mp4", "-q", "--log", log, *QUICK).code == 3
+    lines = log.read_text().splitlines()
+    assert lines[0] == "before" and "sha256" in log.read_text()
+    assert "text.mp4 cannot be opened: it is no media file" in lines[-1]
+    for name in (clips.good, tmp_path / "new.mp4"):
+        said = cli(clips.good, tmp_path / "new.mp4", "--log", name)
+        assert said.code == 2 and "is the input or the output itself" in said.sentence
+    said = cli(clips.good, tmp_path / "new.mp4", "--log", tmp_path / "missing/log")
+    assert said.code == 4 and "name another file" in said.sentence
+
+
+def test_descriptors_that_the_caller_has_closed_are_not_given_to_files(clips: SimpleNamespace, tmp_path: Path) -> None:
+    """What a library prints to descriptor 2 would go into the output, or into the log."""
+    code = "import os, sys; from rcan_video.commands import shell; shell._occupy_standard_descriptors(); "
+    code += f"sys.exit(os.open({str(tmp_path / 'file')!r}, os.O_CREAT | os.O_WRONLY))"
+    line = f'{sys.executable} -c "{code}" <&- >&- 2>&-'
+    assert subprocess.run(["bash", "-c", line], timeout=SECONDS).returncode == 3
 
 
 @contextlib.contextmanager

@@ -215,14 +215,19 @@ def test_a_doubled_odd_size_is_even() -> None:
         (
             EncodeOptions(codec="libx266"),
             OutputError,
-            "there is no encoder 'libx266': try libx264, libx265, libsvtav1, libvpx-vp9, ffv1 or prores_ks",
+            "there is no encoder 'libx266': try libx264, libx265, libsvtav1, libvpx-vp9, ffv1 or prores_ks; "
+            "did you mean 'libx265'?",
         ),
         (
             EncodeOptions(codec="aac"),
             OutputError,
             "aac is no video encoder: try libx264, libx265, libsvtav1, libvpx-vp9 or ffv1",
         ),
-        (EncodeOptions(pix_fmt="yuv421p"), UsageError, "--pix-fmt yuv421p: FFmpeg knows no such pixel format"),
+        (
+            EncodeOptions(pix_fmt="yuv421p"),
+            UsageError,
+            "--pix-fmt yuv421p: FFmpeg knows no such pixel format; did you mean 'yuv422p'?",
+        ),
         (
             EncodeOptions(codec="rawvideo", pix_fmt="vaapi"),
             UsageError,

@@ -290,7 +290,7 @@ def test_a_driver_that_dies_loses_what_was_under_way(
 
 def test_a_job_begun_here_goes_on_there(seat: Callable[[Table], Table], clip: Path, tmp_path: Path) -> None:
     class Stop(Silent):
-        def update(self, done: int) -> None:
+        def update(self, done: int, reused: int = 0) -> None:
             if done == 35:
                 raise KeyboardInterrupt
 

@@ -20,6 +20,7 @@ LAYERS = (
     ("segments", "one_go"),
     ("distributed",),
     ("job",),
+    ("batch",),
     ("commands",),
 )
 # Neighbours in a layer that must not know each other.

@@ -86,7 +86,9 @@ def no_thread_stays() -> Iterator[None]:
 def test_every_frame_comes_out_once_and_in_order(count: int, batch: int, sizes: list[int]) -> None:
     engine, written, heard = FakeEngine(batch), list[int](), list[int]()
     stop = threading.Event()
-    counts = run(video(count), engine, lambda f: written.append(f.index), stop=stop, on_written=heard.append)
+    counts = run(
+        video(count), engine, lambda f: written.append(f.index), stop=stop, on_written=lambda n, _: heard.append(n)
+    )
     assert written == list(range(count))
     assert engine.sizes == sizes
     assert heard == [sum(sizes[: k + 1]) for k in range(len(sizes))]
@@ -102,8 +104,8 @@ def test_the_caller_owns_the_device_and_one_thread_each_the_input_and_the_output
             seen["frames"] = threading.current_thread()
             yield frame(k)
 
-    def note(stage: str) -> Callable[[object], None]:
-        return lambda _: seen.__setitem__(stage, threading.current_thread())
+    def note(stage: str) -> Callable[..., None]:
+        return lambda *_: seen.__setitem__(stage, threading.current_thread())
 
     engine = FakeEngine(on_submit=note("submit"), on_result=note("result"))
     run(frames(), engine, note("write"), stop=threading.Event(), on_written=note("on_written"))
@@ -184,7 +186,7 @@ def test_the_error_of_any_stage_is_raised_as_it_is(stage: str, at: int) -> None:
         written.append(one.index)
 
     with pytest.raises(Boom) as caught:
-        run(frames(), engine, write, stop=stop, on_written=lambda n: culprit("on_written", n - 1))
+        run(frames(), engine, write, stop=stop, on_written=lambda n, _: culprit("on_written", n - 1))
     assert caught.value is error
     assert "culprit" in [entry.name for entry in traceback.extract_tb(error.__traceback__)]
     assert stop.is_set()

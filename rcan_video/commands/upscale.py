@@ -1,285 +1,106 @@
-"""``rcan-video INPUT OUTPUT``: the main job."""
+"""``rcan-video INPUT OUTPUT``: the main job, and ``rcan-video INPUT... --out-dir DIR``: many of them."""
 
 from __future__ import annotations
 
-import re
-from fractions import Fraction
-from typing import ClassVar, get_args
+from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from rcan_video.commands.shell import progress_for_terminal, run_command
-from rcan_video.errors import InputError
-from rcan_video.options import (
-    SCALES,
-    STREAM_FORMATS,
-    Deinterlace,
-    DeviceOptions,
-    EncodeOptions,
-    EngineName,
-    FpsMode,
-    FrameOptions,
-    HwAccel,
-    ModelOptions,
-    OnCorrupt,
-    Options,
-    Precision,
-    StreamOptions,
-)
+from rcan_video.commands import flags
+from rcan_video.commands.config import NAME, files_read
+from rcan_video.commands.display import open_display
+from rcan_video.commands.params import PathName
+from rcan_video.commands.sections import Command
+from rcan_video.commands.shell import Shell, run_command
+from rcan_video.errors import InputError, damage_sentence
+from rcan_video.options import BatchOptions
+from rcan_video.progress import Display
 from rcan_video.version import __version__
 
 _EPILOG = """
 Exit codes: 0 all well, 1 a bug, 2 wrong usage, 3 input (where the output is there all the same: its
 damaged parts were stepped over), 4 output, 5 weights, 6 device or memory, 7 the output failed its check,
-130 interrupted.
+130 interrupted. Several inputs end with the highest of theirs.
 """
 
 
-_DEFAULT = Options(input="", output="")
-
-
-# Digits and a point alone: Fraction would also take exponents, and compute a power of ten of any size.
-_TIME = re.compile(r"(\d{1,9}:){0,2}(\d{1,9}(\.\d{1,18})?|\.\d{1,18})")
-
-
-_RATE = re.compile(r"\d{1,9}(/0*[1-9]\d{0,8}|\.\d{1,9})?")
-
-
-class _Rate(click.ParamType[Fraction]):
-    """Frames per second, as a number or as a fraction such as 30000/1001."""
-
-    name = "rate"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
-        if isinstance(value, Fraction):
-            return value
-        if not _RATE.fullmatch(str(value)):
-            self.fail(f"{value!r} is no rate: write frames per second, 25 or 30000/1001", param, ctx)
-        return Fraction(str(value))
-
-
-class _Seconds(click.ParamType[Fraction]):
-    """Seconds, or clock time such as 1:02:03.5, as an exact fraction."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
-        if isinstance(value, Fraction):
-            return value
-        if not _TIME.fullmatch(str(value)):
-            self.fail(f"{value!r} is no time: write seconds (12.5) or a clock time (1:02:03.5)", param, ctx)
-        seconds = Fraction(0)
-        for part in str(value).split(":"):
-            seconds = seconds * 60 + Fraction(part)
-        return seconds
-
-
-class _Span(_Seconds):
-    """A length of time: as ``_Seconds``, or a number with its unit, such as 90m or 8h."""
-
-    _UNITS: ClassVar = {"s": 1, "m": 60, "h": 3600}
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
-        text = str(value)
-        unit = self._UNITS.get(text[-1:], 1)
-        return super().convert(text[:-1] if text[-1:] in self._UNITS else text, param, ctx) * unit
-
-
-def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = {}
-    for value in values:
-        key, equals, setting = value.partition("=")
-        if not key or not equals:
-            raise click.BadParameter(f"{value!r} is not of the form KEY=VALUE", ctx, param)
-        pairs[key] = setting
-    return pairs
-
-
-@click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
-@click.argument("input", metavar="INPUT")
-@click.argument("output", metavar="OUTPUT")
-@click.option(
-    "-s",
-    "--scale",
-    type=click.Choice([str(s) for s in SCALES]),
-    help="Enlargement.  [default: 2, or what the checkpoint is made for]",
+@click.command(
+    cls=Command,
+    context_settings={"auto_envvar_prefix": "RCAN_VIDEO"},
+    epilog=_EPILOG,
+    usages=("[OPTIONS] INPUT OUTPUT", "[OPTIONS] INPUT... --out-dir DIR"),
 )
-@click.option(
-    "-m",
-    "--model",
-    metavar="NAME|PATH",
-    default=_DEFAULT.model.model,
-    show_default=True,
-    help="Bundled weights, or any RCAN checkpoint.",
-)
-@click.option(
-    "-d",
-    "--device",
-    metavar="DEVICE",
-    default=_DEFAULT.device.device,
-    show_default=True,
-    help="auto, cpu, cuda, cuda:1, mps, xpu; several as cuda:0,cuda:1, or all.",
-)
-@click.option(
-    "--engine",
-    type=click.Choice(get_args(EngineName)),
-    default=_DEFAULT.device.engine,
-    show_default=True,
-    help="What computes: auto is torch on a GPU, else OpenVINO if installed.",
-)
-@click.option("--batch", type=click.IntRange(1, 256), help="Frames per batch.  [default: by size and memory]")
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the network.  [default: all cores]")
-@click.option(
-    "--precision",
-    type=click.Choice(get_args(Precision)),
-    default=_DEFAULT.device.precision,
-    show_default=True,
-    help="Arithmetic of the network's body: auto is half on NVIDIA's tensor cores, else single.",
-)
-@click.option("--ray", metavar="ADDRESS", help="Compute on a Ray cluster: auto, local, or its address.")
-@click.option("--compile", is_flag=True, help="Send the network through torch.compile: minutes before the first frame.")
-@click.option(
-    "--hwaccel",
-    type=click.Choice(get_args(HwAccel)),
-    default=_DEFAULT.device.hwaccel,
-    show_default=True,
-    help="Decode on a GPU, where that gives the same frames; else in software.",
-)
-@click.option(
-    "--deinterlace",
-    type=click.Choice(get_args(Deinterlace)),
-    default=_DEFAULT.frames.deinterlace,
-    show_default=True,
-    help="Turn fields into frames: where flagged, all, or none.",
-)
-@click.option(
-    "--fps-mode",
-    type=click.Choice(get_args(FpsMode)),
-    default=_DEFAULT.frames.fps_mode,
-    show_default=True,
-    help="Frames at their own times, or at a constant rate, repeated or dropped where need be.",
-)
-@click.option("--fps", type=_Rate(), metavar="RATE", help="Rate of --fps-mode cfr, as 30000/1001.  [default: input's]")
-@click.option("--codec", metavar="ENCODER", help="Video encoder, by FFmpeg's name.  [default: by container and depth]")
-@click.option("--crf", type=click.FloatRange(0), help="Constant quality of the encoder; lower is better.")
-@click.option("--preset", metavar="NAME", help="Speed preset of the encoder.")
-@click.option("--pix-fmt", metavar="FORMAT", help="Pixel format of the output.  [default: the input's]")
-@click.option(
-    "--encoder-opt",
-    "encoder_options",
-    metavar="K=V",
-    multiple=True,
-    callback=_pairs,
-    help="Any option of the encoder; may be repeated.",
-)
-@click.option("--audio-codec", metavar="ENCODER", help="Re-encode audio, for example aac.  [default: copy]")
-@click.option("--audio-bitrate", type=click.IntRange(1), metavar="BITS", help="Bits per second of re-encoded audio.")
-@click.option("--no-audio", is_flag=True, help="Leave all audio out.")
-@click.option("--no-subs", is_flag=True, help="Leave all subtitles out.")
-@click.option("--strict", is_flag=True, help="Fail, before the first frame, if anything cannot be kept.")
-@click.option(
-    "--format",
-    type=click.Choice(STREAM_FORMATS),
-    help="Container of standard output ('-').",
-)
-@click.option("--start", type=_Seconds(), metavar="TIME", help="Begin here (seconds or h:mm:ss).")
-@click.option("--duration", type=_Seconds(), metavar="TIME", help="Do only this much.")
-@click.option(
-    "--on-corrupt",
-    type=click.Choice(get_args(OnCorrupt)),
-    default=_DEFAULT.on_corrupt,
-    show_default=True,
-    help="Damaged input: go on with what can be decoded (exit 3 at the end), or fail.",
-)
-@click.option(
-    "--work-dir", metavar="DIR", help="Where unfinished work is kept.  [default: beside the output, as OUTPUT.rcan]"
-)
-@click.option("--restart", is_flag=True, help="Begin again, whatever an interrupted run has done.")
-@click.option("--max-time", type=_Span(), metavar="TIME", help="Stop after this long (90m, 8h); run again to go on.")
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(1),
-    default=_DEFAULT.max_pixels,
-    show_default=True,
-    help="Refuse larger pictures.",
-)
-@click.option("-y", "--overwrite", is_flag=True, help="Replace an existing output.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors alone.")
-@click.option("-v", "--verbose", is_flag=True, help="Also print what was found and chosen.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.argument("paths", type=PathName(), metavar="INPUT", nargs=-1)
+@flags.with_options(*flags.ALL)
 @click.version_option(__version__, prog_name="rcan-video", message="%(prog)s %(version)s")
-def command(
-    input: str,
-    output: str,
-    scale: str | None,
-    model: str,
-    device: str,
-    engine: EngineName,
-    batch: int | None,
-    threads: int | None,
-    precision: Precision,
-    ray: str | None,
-    compile: bool,
-    hwaccel: HwAccel,
-    deinterlace: Deinterlace,
-    fps_mode: FpsMode,
-    fps: Fraction | None,
-    codec: str | None,
-    crf: float | None,
-    preset: str | None,
-    pix_fmt: str | None,
-    encoder_options: dict[str, str],
-    audio_codec: str | None,
-    audio_bitrate: int | None,
-    no_audio: bool,
-    no_subs: bool,
-    strict: bool,
-    format: str | None,
-    start: Fraction | None,
-    duration: Fraction | None,
-    on_corrupt: OnCorrupt,
-    work_dir: str | None,
-    restart: bool,
-    max_time: Fraction | None,
-    max_pixels: int,
-    overwrite: bool,
-    quiet: bool,
-    verbose: bool,
-    debug: bool,
-) -> None:
+@click.pass_context
+def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None:
     """Upscale the video INPUT into OUTPUT with RCAN, frame by frame.
 
     Everything but the picture's size stays as it was. Either may be '-': standard
     input, or standard output in the container that --format names. A run that was
     interrupted, however it was, goes on where it stopped when it is run again.
     """
+    given["quiet"] = _is_quiet(ctx)
+    shell = ctx.ensure_object(Shell)
+    if given["out_dir"] is None:
+        input, output = _one_job(paths, given)
+        shell.display = _open_display(ctx, given, (input, output))
+        _upscale_one(input, output, given, shell.display)
+    else:
+        from rcan_video.batch import plan, run_batch
+
+        names = ("out_dir", "suffix", "recursive", "inputs_from")
+        tasks = plan(BatchOptions(paths, **{name: given[name] for name in names}))
+        shell.display = _open_display(ctx, given, [name for task in tasks for name in task])
+        run_batch(tasks, flags.options_from(given, "", ""), shell.display, debug=given["debug"])
+
+
+def _one_job(paths: tuple[str, ...], given: dict[str, Any]) -> tuple[str, str]:
+    """Input and output where these are all. Raises click.UsageError."""
+    for name in ("inputs_from", "recursive"):
+        if given[name]:
+            raise click.UsageError(f"--{name.replace('_', '-')} is for several inputs: give --out-dir, too")
+    if len(paths) < 2:
+        raise click.UsageError(f"Missing argument '{('INPUT', 'OUTPUT')[len(paths)]}'")
+    if len(paths) > 2:
+        raise click.UsageError(f"unexpected extra argument {paths[2]!r}: several inputs need --out-dir")
+    return paths[0], paths[1]
+
+
+def _is_quiet(ctx: click.Context) -> bool:
+    """--quiet is --progress none; where both are given, the stronger source decides. Raises click.UsageError where
+    there is none."""
+    quiet, progress = (ctx.get_parameter_source(name) or ParameterSource.DEFAULT for name in ("quiet", "progress"))
+    if not ctx.params["quiet"] or ctx.params["progress"] == "none":
+        return bool(ctx.params["quiet"])
+    if quiet == progress:
+        raise click.UsageError("--quiet is --progress none: give one of the two")
+    return quiet < progress
+
+
+def _upscale_one(input: str, output: str, given: dict[str, Any], display: Display) -> None:
     from rcan_video.job import upscale
 
-    options = Options(
-        input=input,
-        output=output,
-        model=ModelOptions(model, int(scale) if scale else None),
-        device=DeviceOptions(device, batch, threads, engine, compile, precision, hwaccel),
-        frames=FrameOptions(deinterlace, fps_mode, fps),
-        encode=EncodeOptions(codec, crf, preset, pix_fmt, encoder_options),
-        streams=StreamOptions(not no_audio, not no_subs, audio_codec, audio_bitrate, strict),
-        format=format,
-        overwrite=overwrite,
-        start=start,
-        duration=duration,
-        on_corrupt=on_corrupt,
-        work_dir=work_dir,
-        restart=restart,
-        max_time=max_time,
-        max_pixels=max_pixels,
-        ray=ray,
-    )
-    report = upscale(options, progress_for_terminal(quiet=quiet, verbose=verbose))
+    report = upscale(flags.options_from(given, input, output), display)
     if report.damaged:
-        source = "standard input" if input == "-" else input
-        raise InputError(
-            f"{source} is damaged: {report.output or 'the output'} is whole but for what could not be read"
-        )
+        raise InputError(damage_sentence(input, report.output))
+
+
+def _open_display(ctx: click.Context, given: dict[str, Any], media: tuple[str, ...] | list[str]) -> Display:
+    display = open_display(
+        "none" if given["quiet"] else given["progress"],
+        descriptor=given["progress_fd"],
+        log=given["log"],
+        media=media,
+        verbose=given["verbose"],
+    )
+    for file in files_read(ctx):
+        # A file of the folder that somebody happens to be in is worth a word; one's own is not, each time.
+        (display.notice if file == Path(NAME) else display.detail)(f"defaults are taken from {file}")
+    return display
 
 
 def main() -> None:

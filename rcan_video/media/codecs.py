@@ -11,11 +11,11 @@ import av
 from av.codec.codec import UnknownCodecError, find_best_pix_fmt_of_list
 from av.video.reformatter import VideoReformatter
 
-from rcan_video.errors import InputError, OutputError, UsageError
+from rcan_video.errors import InputError, OutputError, UsageError, did_you_mean
 from rcan_video.frames import ColorSpec, ColorTags, HdrMetadata, PlaneLayout, VideoInfo
 from rcan_video.media.alpha import keeps_alpha, usable_formats
 from rcan_video.media.probe import planar_layout
-from rcan_video.options import EncodeOptions
+from rcan_video.options import EncodeOptions, Quality
 
 PQ, HLG = 16, 18  # transfer characteristics of H.273 that make a video HDR
 
@@ -24,32 +24,37 @@ PQ, HLG = 16, 18  # transfer characteristics of H.273 that make a video HDR
 class Knobs:
     """How an encoder is told its quality: the option names, and what we choose where nothing is said.
 
-    Constant quality throughout; the defaults aim at "no visible loss against the network's output".
+    Constant quality throughout; the defaults aim at "no visible loss against the network's output". ``grades`` are the
+    presets of --quality draft and best.
     """
 
     quality: str | None = None
     default_quality: float | None = None
     preset: str | None = None
     fixed: Mapping[str, str] | None = None
+    grades: tuple[str, str] | None = None
 
 
-_KNOBS: Mapping[str, Knobs] = {
-    "libx264": Knobs("crf", 18, "preset"),
-    "libx264rgb": Knobs("crf", 18, "preset"),
+KNOBS: Mapping[str, Knobs] = {
+    "libx264": Knobs("crf", 18, "preset", grades=("veryfast", "slow")),
+    "libx264rgb": Knobs("crf", 18, "preset", grades=("veryfast", "slow")),
     # log-level: x265 would write its banner over the progress bar.
-    "libx265": Knobs("crf", 18, "preset", {"x265-params": "log-level=none"}),
-    "libsvtav1": Knobs("crf", 24, "preset"),
+    "libx265": Knobs("crf", 18, "preset", {"x265-params": "log-level=none"}, ("veryfast", "slow")),
+    "libsvtav1": Knobs("crf", 24, "preset", grades=("11", "5")),
     # b=0 makes crf the only target; row-mt lets one 4K frame use all cores.
-    "libvpx-vp9": Knobs("crf", 24, "deadline", {"b": "0", "row-mt": "1"}),
-    "h264_nvenc": Knobs("cq", 19, "preset", {"rc": "vbr"}),
-    "hevc_nvenc": Knobs("cq", 19, "preset", {"rc": "vbr"}),
-    "av1_nvenc": Knobs("cq", 24, "preset", {"rc": "vbr"}),
-    "h264_qsv": Knobs("global_quality", 19, "preset"),
-    "hevc_qsv": Knobs("global_quality", 19, "preset"),
-    "av1_qsv": Knobs("global_quality", 24, "preset"),
-    "h264_amf": Knobs("qvbr_quality_level", 19, "quality", {"rc": "qvbr"}),
-    "hevc_amf": Knobs("qvbr_quality_level", 19, "quality", {"rc": "qvbr"}),
+    "libvpx-vp9": Knobs("crf", 24, "deadline", {"b": "0", "row-mt": "1"}, ("realtime", "good")),
+    "h264_nvenc": Knobs("cq", 19, "preset", {"rc": "vbr"}, ("p2", "p7")),
+    "hevc_nvenc": Knobs("cq", 19, "preset", {"rc": "vbr"}, ("p2", "p7")),
+    "av1_nvenc": Knobs("cq", 24, "preset", {"rc": "vbr"}, ("p2", "p7")),
+    "h264_qsv": Knobs("global_quality", 19, "preset", grades=("veryfast", "veryslow")),
+    "hevc_qsv": Knobs("global_quality", 19, "preset", grades=("veryfast", "veryslow")),
+    "av1_qsv": Knobs("global_quality", 24, "preset", grades=("veryfast", "veryslow")),
+    "h264_amf": Knobs("qvbr_quality_level", 19, "quality", {"rc": "qvbr"}, ("speed", "quality")),
+    "hevc_amf": Knobs("qvbr_quality_level", 19, "quality", {"rc": "qvbr"}, ("speed", "quality")),
 }
+
+# What --quality adds to the default quality: some 6 halve or double the size.
+_STEPS: Mapping[Quality, float] = {"draft": 6, "balanced": 0, "best": -4}
 
 # x265 4 writes beyond its memory where the picture is 48 pixels wide or less (its lookahead); with a margin.
 _X265_WIDTH = 64
@@ -113,7 +118,7 @@ def default_codec(container: str, layout: PlaneLayout, transfer: int) -> str:
 
 def takes_crf(codec: str) -> bool:
     """Whether ``--crf`` means something to an encoder."""
-    return _KNOBS.get(codec, Knobs()).quality is not None
+    return KNOBS.get(codec, Knobs()).quality is not None
 
 
 def writes_hdr(codec: str) -> bool:
@@ -136,6 +141,7 @@ def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptio
     except UnknownCodecError as error:
         raise OutputError(
             f"there is no encoder {name!r}: try libx264, libx265, libsvtav1, libvpx-vp9, ffv1 or prores_ks"
+            f"{did_you_mean(name, av.codecs_available)}"
         ) from error
     name = codec.name  # "h264" finds libx264
     if codec.type != "video":
@@ -182,7 +188,8 @@ def _pix_fmt(codec: str, formats: list[str], layout: PlaneLayout, wanted: str | 
         try:
             planar_layout(wanted)
         except ValueError as error:
-            raise UsageError(f"--pix-fmt {wanted}: FFmpeg knows no such pixel format") from error
+            meant = did_you_mean(wanted, formats)
+            raise UsageError(f"--pix-fmt {wanted}: FFmpeg knows no such pixel format{meant}") from error
         except InputError as error:
             raise UsageError(f"--pix-fmt {wanted}: frames cannot be written in it") from error
         if formats and wanted not in formats:
@@ -249,11 +256,13 @@ def _hdr_parameters(codec: str, hdr: HdrMetadata) -> dict[str, str]:
 
 
 def _encoder_options(codec: str, options: EncodeOptions, tags: ColorTags, hdr: HdrMetadata | None) -> dict[str, str]:
-    knobs = _KNOBS.get(codec, Knobs())
+    knobs = KNOBS.get(codec, Knobs())
     chosen = dict(knobs.fixed or {})
     quality = options.crf
     if quality is None and _RATE_OPTIONS.isdisjoint(options.options):
         quality = knobs.default_quality
+        if quality is not None:
+            quality += _STEPS[options.quality]
     if quality is not None:
         if not isfinite(quality):
             raise UsageError(f"--crf {quality} is no quality: give a number that {codec} knows")
@@ -264,6 +273,8 @@ def _encoder_options(codec: str, options: EncodeOptions, tags: ColorTags, hdr: H
         if knobs.preset is None:
             raise UsageError(f"{codec} has no presets: leave --preset out, or use --encoder-opt")
         chosen[knobs.preset] = options.preset
+    elif knobs.preset is not None and knobs.grades is not None and options.quality != "balanced":
+        chosen[knobs.preset] = knobs.grades[options.quality == "best"]
     if tags.siting is not None:
         chosen["chroma_sample_location"] = tags.siting
     given = [*(_hdr_parameters(codec, hdr).items() if hdr is not None else ()), *options.options.items()]

@@ -50,7 +50,7 @@ def plan_for_this_machine(info: VideoInfo, scale: int, container: str, options: 
     else:
         return plan_video(info, scale, container, options)
     crf = options.crf if takes_crf(software) else None
-    target = plan_video(info, scale, container, EncodeOptions(codec=software, crf=crf))
+    target = plan_video(info, scale, container, EncodeOptions(codec=software, crf=crf, quality=options.quality))
     given = {"--preset": options.preset, "--pix-fmt": options.pix_fmt, "--encoder-opt": options.options}
     unused = ", ".join(option for option, value in given.items() if value)
     also = f", without {unused}" if unused else ""

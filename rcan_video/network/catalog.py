@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcan_video import cache
-from rcan_video.errors import WeightsError
+from rcan_video.errors import WeightsError, did_you_mean
 from rcan_video.network.files import read_bytes
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def load_model(model: str, scale: int | None = None) -> LoadedModel:
     if not path.exists():
         raise WeightsError(
             f"{model}: there is no such file, nor are such weights bundled; bundled are: {_listing(bundled)}"
+            f"{did_you_mean(model, (entry.name for entry in bundled))}"
         )
     loaded = _load_foreign(path)
     own = loaded.scale

@@ -16,7 +16,9 @@ from rcan_video.media.index import Index
 from rcan_video.options import Options
 from rcan_video.segments.store import Done, JobFolder
 
-_ENDING = ".rcan"
+ENDING = ".rcan"
+"""Of the name of a job's folder."""
+
 # What the file systems in use allow for a name, less our ending and a hash.
 _LONGEST_NAME = 200
 
@@ -26,7 +28,7 @@ def home(output: str, work_dir: str | None) -> Path:
     target = Path(os.path.realpath(output))
     name = os.fsencode(target.name)[:_LONGEST_NAME].decode(errors="ignore")
     if work_dir is None:
-        return target.with_name(name + _ENDING)
+        return target.with_name(name + ENDING)
     folder = Path(work_dir)
     with output_errors(work_dir):
         there = folder.is_dir()
@@ -34,7 +36,7 @@ def home(output: str, work_dir: str | None) -> Path:
         raise OutputError(f"--work-dir {work_dir} is no folder: make it, or name another")
     # Outputs of one name in several folders have jobs of their own.
     where = hashlib.blake2b(os.fsencode(target), digest_size=4).hexdigest()
-    return Path(os.path.realpath(folder)) / f"{name}-{where}{_ENDING}"
+    return Path(os.path.realpath(folder)) / f"{name}-{where}{ENDING}"
 
 
 def may_be_finished(folder: Path, output: Path) -> bool:

@@ -166,9 +166,9 @@ def _compute(job: Job, folder: JobFolder, engine: Engine, target: VideoTarget, n
 
     looked_at, warned = len(folder.done.records), False
 
-    def tell(written: int) -> None:
+    def tell(written: int, reused: int) -> None:
         nonlocal looked_at, warned
-        job.progress.update(kept + written)
+        job.progress.update(kept + written, reused)
         if len(folder.done.records) > looked_at and not warned:
             looked_at = len(folder.done.records)
             if text := forecast(folder):
@@ -203,6 +203,7 @@ def _join(job: Job, folder: JobFolder, rehearsed: Writer, index: Index, counts: 
         raise VerificationError(f"the records in {folder.path} lack their end: run the command with --restart")
     whole = job.options.start is None and job.options.duration is None
     check_room(folder, Path(job.options.output), index.file_bytes - int(index.size.sum()) if whole else 0)
+    job.progress.stage("joining")
     with job.part_file(folder.path) as part:
         with job.container(part) as output:
             join(output, folder.segments(), job.info, rehearsed.target)

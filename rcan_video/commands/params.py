@@ -1,0 +1,102 @@
+"""Types of option values: times, rates, pairs, choices that know what was meant, names of files for completion."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Any, ClassVar, Literal
+
+import click
+from click.shell_completion import CompletionItem
+
+from rcan_video.errors import did_you_mean
+
+# Digits and a point alone: Fraction would also take exponents, and compute a power of ten of any size.
+_TIME = re.compile(r"(\d{1,9}:){0,2}(\d{1,9}(\.\d{1,18})?|\.\d{1,18})")
+_RATE = re.compile(r"\d{1,9}(/0*[1-9]\d{0,8}|\.\d{1,9})?")
+
+
+class Rate(click.ParamType[Fraction]):
+    """Frames per second, as a number or as a fraction such as 30000/1001."""
+
+    name = "rate"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        if isinstance(value, Fraction):
+            return value
+        if not _RATE.fullmatch(str(value)):
+            self.fail(f"{value!r} is no rate: write frames per second, 25 or 30000/1001", param, ctx)
+        return Fraction(str(value))
+
+
+class Seconds(click.ParamType[Fraction]):
+    """Seconds, or clock time such as 1:02:03.5, as an exact fraction."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        if isinstance(value, Fraction):
+            return value
+        if not _TIME.fullmatch(str(value)):
+            self.fail(f"{value!r} is no time: write seconds (12.5) or a clock time (1:02:03.5)", param, ctx)
+        seconds = Fraction(0)
+        for part in str(value).split(":"):
+            seconds = seconds * 60 + Fraction(part)
+        return seconds
+
+
+class Span(Seconds):
+    """A length of time: as ``Seconds``, or a number with its unit, such as 90m or 8h."""
+
+    _UNITS: ClassVar = {"s": 1, "m": 60, "h": 3600}
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        text = str(value)
+        unit = self._UNITS.get(text[-1:], 1)
+        return super().convert(text[:-1] if text[-1:] in self._UNITS else text, param, ctx) * unit
+
+
+class Choice(click.Choice[str]):
+    """One of a few words; for another one, the word that was meant."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        said = super().get_invalid_choice_message(value, ctx).rstrip(".")
+        return said + did_you_mean(str(value), map(str, self.choices))
+
+
+class PathName(click.ParamType[str]):
+    """A name of a file ("file") or a folder ("dir"), as it is: whoever opens it says what is wrong with it.
+
+    ``words`` may stand in its place.
+    """
+
+    def __init__(self, kind: Literal["file", "dir"] = "file", words: tuple[str, ...] = ()) -> None:
+        self.name = kind
+        self._words = words
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        words = [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
+        return [*words, CompletionItem(incomplete, type=self.name)]
+
+
+class Word(click.ParamType[str]):
+    """Any text; ``words`` are the usual ones."""
+
+    name = "text"
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self._words = words
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
+
+
+def pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """A callback: KEY=VALUE, several times."""
+    found = {}
+    for value in values:
+        key, equals, setting = value.partition("=")
+        if not key or not equals:
+            raise click.BadParameter(f"{value!r} is not of the form KEY=VALUE", ctx, param)
+        found[key] = setting
+    return found
