@@ -125,7 +125,7 @@ def _open_torch(
     def begin(module: nn.Module) -> Engine:
         scale = task.model.scale
         return TorchEngine(
-            module, source, task.size, target, scale, device, batch=batch, threads=threads, notice=notice
+            module, source, task.size, target, scale, device, batch, threads, notice, reduced=task.reduced
         )
 
     if not compiles:
