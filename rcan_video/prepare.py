@@ -28,6 +28,7 @@ from rcan_video.network.catalog import LoadedModel
 from rcan_video.options import Options, Report
 from rcan_video.pipeline import QUEUE_BYTES, Counts
 from rcan_video.progress import Progress
+from rcan_video.size import Enlargement
 
 if TYPE_CHECKING:
     from rcan_video.engine.base import Engine
@@ -63,6 +64,7 @@ class Job:
     options: Options
     progress: Progress
     model: LoadedModel
+    enlargement: Enlargement
     choice: Choice
     index: Index | None
     source: Source
@@ -72,10 +74,6 @@ class Job:
     told: list[str] = field(default_factory=list)
     announced: bool = False
     begun: float = field(default_factory=time.perf_counter)
-
-    @property
-    def scale(self) -> int:
-        return self.model.scale
 
     @property
     def output_name(self) -> str:
@@ -93,7 +91,7 @@ class Job:
         Raises OutputError, with --strict for anything that cannot be kept; UsageError.
         """
         options = self.options
-        with Writer(self.container(part), self.scale, options.encode) as writer:
+        with Writer(self.container(part), self.model.scale, options.encode, self.enlargement.wanted) as writer:
             if not writer.target.alpha:
                 self.source.leave_alpha_out()
                 self.info = replace(self.info, layout=self.source.info.layout)
@@ -125,7 +123,13 @@ class Job:
         """The engine that turns frames of ``info`` into frames of ``target``; ``told`` says where it is not the one
         that was chosen. Raises as ``engine.choice.open_engine``."""
         info, options = self.info, self.options.device
-        task = Task(self.model, (info.layout, info.color), (target.layout, target.color), (info.width, info.height))
+        task = Task(
+            self.model,
+            (info.layout, info.color),
+            (target.layout, target.color),
+            (info.width, info.height),
+            reduced=target.reduced,
+        )
         batch = options.batch and _bounded(options.batch, info, target)
         return open_engine(self.choice, task, batch, options.threads, self.tell)
 

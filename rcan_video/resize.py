@@ -73,9 +73,7 @@ def enlarge(picture: Pixels, scale: int, kernel: str = "bicubic") -> Pixels:
     return _enlarged(_enlarged(picture, scale, kernel, axis=0), scale, kernel, axis=1)
 
 
-def weights(
-    source: int, target: int, block: int, kernel: str = "bicubic"
-) -> tuple[npt.NDArray[np.int64], _Weights]:
+def weights(source: int, target: int, block: int, kernel: str = "bicubic") -> tuple[npt.NDArray[np.int64], _Weights]:
     """One axis of ``source`` samples to one of ``target``, as small dense products: where each block's window of K
     inputs begins, (blocks,), and the weights of its ``block`` outputs, (blocks, block, K); those behind the last are 0.
 
@@ -91,7 +89,7 @@ def weights(
     taps /= taps.sum(axis=1, keepdims=True)
     inputs = np.clip(inputs, 0, source - 1)
     number = np.arange(target)
-    seen = int(max((inputs[k : k + block].max() - inputs[k, 0] for k in range(0, target, block)))) + 1
+    seen = int(max(inputs[k : k + block].max() - inputs[k, 0] for k in range(0, target, block))) + 1
     starts = np.minimum(inputs[::block, 0], source - seen)
     found = np.zeros((len(starts), block, seen))
     places = (number // block)[:, None], (number % block)[:, None], inputs - starts[number // block][:, None]

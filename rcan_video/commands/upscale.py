@@ -9,19 +9,21 @@ from typing import ClassVar, get_args
 import click
 
 from rcan_video.commands.shell import progress_for_terminal, run_command
+from rcan_video.commands.sizes import size_options
 from rcan_video.errors import InputError
 from rcan_video.options import (
-    SCALES,
     STREAM_FORMATS,
     Deinterlace,
     DeviceOptions,
     EncodeOptions,
     EngineName,
+    Fit,
     FpsMode,
     FrameOptions,
     ModelOptions,
     OnCorrupt,
     Options,
+    SizeOptions,
     StreamOptions,
 )
 from rcan_video.version import __version__
@@ -96,12 +98,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.argument("input", metavar="INPUT")
 @click.argument("output", metavar="OUTPUT")
-@click.option(
-    "-s",
-    "--scale",
-    type=click.Choice([str(s) for s in SCALES]),
-    help="Enlargement.  [default: 2, or what the checkpoint is made for]",
-)
+@size_options
 @click.option(
     "-m",
     "--model",
@@ -194,7 +191,10 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 def command(
     input: str,
     output: str,
-    scale: str | None,
+    scale: Fraction | None,
+    height: int | None,
+    size: tuple[int, int] | None,
+    fit: Fit | None,
     model: str,
     device: str,
     engine: EngineName,
@@ -238,7 +238,8 @@ def command(
     options = Options(
         input=input,
         output=output,
-        model=ModelOptions(model, int(scale) if scale else None),
+        model=ModelOptions(model, scale),
+        size=SizeOptions(height, size, fit),
         device=DeviceOptions(device, batch, threads, engine, compile),
         frames=FrameOptions(deinterlace, fps_mode, fps),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, encoder_options),

@@ -52,8 +52,8 @@ class _Slot:
 class TorchEngine:
     """Runs a module of planes to planes on any device of torch; an ``Engine``.
 
-    ``net`` takes the planes of ``source``, each (N, H, W) in uint8 or uint16, and returns those of ``target``, ``scale``
-    times as large or of the size ``reduced``. One tensor more, a bool of one element, may say whether anything was NaN
+    ``net`` takes the planes of ``source``, each (N, H, W) in uint8 or uint16, and returns those of ``target``,
+    ``scale`` times as large or ``reduced``. One tensor more, a bool of one element, may say whether anything was NaN
     or infinite before rounding hid it. The engine owns ``net`` from then on. Sizes are (width, height) in pixels. With
     ``batch`` None ``default_batch`` chooses; ``threads`` bounds torch's on the CPU, None to the cores that this process
     may use. ``notice`` hears when fewer frames than a batch go through the network. ``backend`` is for tests.

@@ -60,9 +60,9 @@ class FrameNet(nn.Module):
         self.enlarge_alpha = EnlargeAlpha((width, height), size, (incoming.depth, outgoing.depth))
 
     def forward(self, *planes: Tensor) -> tuple[Tensor, ...]:
-        """(N, H, W) uint8 or uint16 of the source's layout to planes of the target's, ``scale`` times as large or of the
-        size ``reduced``, chroma as stored; and one tensor more, a bool of shape (1,): whether the network gave NaN or
-        infinity, which rounding hides."""
+        """(N, H, W) uint8 or uint16 of the source's layout to planes of the target's, ``scale`` times as large or of
+        the size ``reduced``, chroma as stored; and one tensor more, a bool of shape (1,): whether the network gave NaN
+        or infinity, which rounding hides."""
         planes, alpha = (planes[:-1], planes[-1:]) if self.alpha_in else (planes, ())
         enlarged = self.enlarge(self.to_rgb(*planes))
         # A sum carries any NaN or infinity on; looking at each sample took forty times as long.

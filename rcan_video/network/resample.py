@@ -30,7 +30,7 @@ class Resample(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Goes where the module goes, but stays float32: ``half()`` is for networks."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         device = fn(torch.empty(0)).device
         self.rows, self.columns = (_moved(axis, device) for axis in (self.rows, self.columns))
         return self

@@ -73,7 +73,7 @@ def _run(job: Job, folder: JobFolder, rehearsed: Writer, index: Index) -> Report
 
 def _begin(job: Job, folder: JobFolder, target: VideoTarget, index: Index) -> Engine | None:
     """Make ``folder`` ready, with a plan; the engine, None where every segment is done."""
-    now = identity(job.options, job.scale, job.model.sha256, target, index)
+    now = identity(job.options, job.enlargement, job.model.sha256, target, index)
     check_same(folder, now)
     if folder.begun:
         folder.sweep()
