@@ -46,7 +46,7 @@ def option_of(model: ModelOptions, size: SizeOptions) -> str | None:
         raise UsageError(f"{' and '.join(options)} each say how large the output is to be: give one of them")
     if model.scale is not None and not 1 <= model.scale <= LARGEST:
         raise UsageError(f"--scale {float(model.scale):g}: give a number from 1 to {LARGEST}")
-    if min(size.height or 1, *(size.size or ())) < 1:
+    if any(pixels is not None and pixels < 1 for pixels in (size.height, *(size.size or ()))):
         raise UsageError(f"{options[0]}: a picture has at least one pixel")
     if size.fit is not None and size.fit not in get_args(Fit):
         raise UsageError(f"--fit {size.fit}: give {', '.join(get_args(Fit))}, or --size for any other")

@@ -152,12 +152,12 @@ def plan_video(
     if container == "yuv4mpegpipe":
         formats = [f for f in formats or _Y4M_FORMATS if f in _Y4M_FORMATS]
     keeps = keeps_alpha(name, container)
-    wanted = replace(info.layout, alpha=info.layout.alpha and keeps)
-    pix_fmt = _pix_fmt(name, formats, wanted, options.pix_fmt)
+    stored = replace(info.layout, alpha=info.layout.alpha and keeps)
+    pix_fmt = _pix_fmt(name, formats, stored, options.pix_fmt)
     layout = planar_layout(pix_fmt)
     notices = []
-    if options.pix_fmt is None and replace(layout, alpha=wanted.alpha) != wanted:
-        notices.append(f"{name} cannot store {wanted.pix_fmt}: the output is {layout.pix_fmt}")
+    if options.pix_fmt is None and replace(layout, alpha=stored.alpha) != stored:
+        notices.append(f"{name} cannot store {stored.pix_fmt}: the output is {layout.pix_fmt}")
     reduced, sar = None, info.sar
     if wanted is not None:
         width, height = reduced = settle(wanted, (width, height), (1 << layout.sub_w, 1 << layout.sub_h))
