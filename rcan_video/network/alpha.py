@@ -29,4 +29,5 @@ class EnlargeAlpha(nn.Module):
     def forward(self, plane: Tensor) -> Tensor:
         """(N, H, W) uint8 or uint16 to (N, h, w) uint8 or uint16."""
         x: Tensor = self.resample(plane.to(torch.float32))
-        return (x * self.gain).add_(0.5).floor_().clamp_(0, self.top_code).to(self.dtype)
+        codes: Tensor = (x * self.gain).add_(0.5).floor_().clamp_(0, self.top_code).to(self.dtype)
+        return codes
