@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ModelOptions,
         Options,
         Report,
+        SizeOptions,
         StreamOptions,
     )
 
@@ -37,6 +38,7 @@ __all__ = [
     "Options",
     "RcanVideoError",
     "Report",
+    "SizeOptions",
     "StreamOptions",
     "VideoInfo",
     "__version__",
@@ -53,6 +55,7 @@ _HOME = {
     "Options": "rcan_video.options",
     "RcanVideoError": "rcan_video.errors",
     "Report": "rcan_video.options",
+    "SizeOptions": "rcan_video.options",
     "StreamOptions": "rcan_video.options",
     "VideoInfo": "rcan_video.frames",
     "load_model": "rcan_video.network.catalog",

@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from rcan_video.engine.choice import choose
+from rcan_video.engine.devices import choose_devices
 from rcan_video.errors import (
     BatchFailed,
     InputError,
@@ -28,10 +28,11 @@ from rcan_video.errors import (
 )
 from rcan_video.job import upscale
 from rcan_video.media.files import PIPE
-from rcan_video.network.catalog import load_model
+from rcan_video.network.catalog import scales
 from rcan_video.options import BatchOptions, Options
 from rcan_video.progress import Display, FileResult
 from rcan_video.segments.home import ENDING, home
+from rcan_video.size import check_scale, option_of
 
 VIDEO_ENDINGS = frozenset(
     {
@@ -109,8 +110,10 @@ def run_batch(tasks: Sequence[Task], options: Options, display: Display, *, debu
     """
     if options.format is not None:
         raise UsageError("--format is for standard output: the ending of a file says its container")
-    load_model(options.model.model, options.model.scale)
-    choose(options.device)
+    option_of(options.model, options.size)
+    check_scale(options.model.model, scales(options.model.model), options.model.scale)
+    if options.ray is None:
+        choose_devices(options.device)
     begun, rows = time.monotonic(), list[FileResult]()
     try:
         for number, task in enumerate(tasks, 1):

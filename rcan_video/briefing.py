@@ -54,8 +54,15 @@ def details(info: VideoInfo, writer: Writer, model: LoadedModel) -> list[str]:
         f"input: {info.codec} {info.pix_fmt} in {info.container}, {float(info.rate):.6g} frames/s, "
         f"matrix {color.matrix}, {'full' if color.full_range else 'limited'} range, chroma {color.siting}{assumed}",
         f"output: {target.codec} {target.pix_fmt} in {writer.container}, {options}",
+        f"size: enlarged {model.scale} times{_reduced(target)}",
         f"weights: {model.path}, sha256 {model.sha256}",
     ]
+
+
+def _reduced(target: VideoTarget) -> str:
+    if target.reduced is None:
+        return ""
+    return f", then reduced to {target.width}x{target.height} by antialiased bicubic interpolation"
 
 
 def description(options: Options, info: VideoInfo, target: VideoTarget, engine: str) -> str:

@@ -18,7 +18,7 @@ from rcan_video.media.files import PIPE, check_output
 from rcan_video.media.index import Index, read_index
 from rcan_video.media.pace import open_pace
 from rcan_video.media.segment import why_whole
-from rcan_video.network.catalog import load_model
+from rcan_video.network.catalog import load_model, scales
 from rcan_video.one_go import in_one_go
 from rcan_video.options import STREAM_FORMATS, Options, Report
 from rcan_video.prepare import Job
@@ -27,6 +27,7 @@ from rcan_video.segments.home import asked, finished, home, may_be_finished
 from rcan_video.segments.job import Hands, Here, in_segments
 from rcan_video.segments.plan import LONGEST
 from rcan_video.segments.store import Done
+from rcan_video.size import check_scale, enlargement, option_of
 
 
 def upscale(options: Options, progress: Progress | None = None) -> Report:
@@ -45,18 +46,24 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         raise UsageError("--audio-bitrate is for audio that is encoded again: give --audio-codec too, or leave it out")
     if options.ray is not None and PIPE in (options.input, options.output):
         raise UsageError("--ray sends segments of a file away: name files as input and output, or leave --ray out")
+    option_of(options.model, options.size)
     folder = None
     if options.output != PIPE and not options.restart:
         folder = home(options.output, options.work_dir)
         folder = folder if may_be_finished(folder, Path(options.output)) else None
     if folder is None:
         check_output(options.input, options.output, overwrite=options.overwrite)
-    model = load_model(options.model.model, options.model.scale)
+    name = options.model.model
+    factors = scales(name)
+    check_scale(name, factors, options.model.scale)
     choices = choose_devices(options.device) if options.ray is None else ()
     progress.stage("reading")
     index = None if options.input == PIPE else read_index(options.input)
     if folder is not None:
-        now = {"input": "a pipe"} if index is None else asked(options, model.scale, model.sha256, index)
+        now = {"input": "a pipe"}
+        if index is not None:
+            size = enlargement(factors, options.model, options.size, probe(options.input))
+            now = asked(options, size, load_model(name, size.scale).sha256, index)
         done = finished(folder, Path(options.output), now)
         if done is not None:
             return _tidied(options, progress, done)
@@ -74,7 +81,9 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         stop=stop,
     ) as source:
         pace = open_pace(source.info, options.frames)
-        job = Job(options, progress, model, choices, index, source, pace, pace.info, stop, begun=begun)
+        size = enlargement(factors, options.model, options.size, source.info)
+        model = load_model(name, size.scale)
+        job = Job(options, progress, model, size, choices, index, source, pace, pace.info, stop, begun=begun)
         if options.output == PIPE:
             with job.writer(None) as writer:
                 return in_one_go(job, writer, None)

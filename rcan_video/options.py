@@ -9,6 +9,24 @@ from pathlib import Path
 from typing import Literal
 
 SCALES = (1, 2, 3, 4, 8)
+"""Factors that networks are made for."""
+
+Fit = Literal["720p", "1080p", "1440p", "4k", "8k"]
+DEFAULT_SCALE = 2
+"""Of bundled weights."""
+
+LARGEST = 8
+"""The most that a picture may be enlarged by."""
+
+FITS: Mapping[Fit, tuple[int, int]] = {
+    "720p": (1280, 720),
+    "1080p": (1920, 1080),
+    "1440p": (2560, 1440),
+    "4k": (3840, 2160),
+    "8k": (7680, 4320),
+}
+"""Boxes (width, height) that a picture may be fitted into."""
+
 OnCorrupt = Literal["skip", "fail"]
 STREAM_FORMATS = ("nut", "matroska", "mp4", "mpegts", "yuv4mpegpipe")
 
@@ -22,11 +40,23 @@ Precision = Literal["auto", "single", "half", "bf16"]
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """``model`` is the name of bundled weights or the path of a checkpoint; ``scale`` None means the model's own
-    (2 for a bundled name)."""
+    """``model`` is the name of bundled weights or the path of a checkpoint; ``scale``, 1 to 8, is how many times as
+    large the picture becomes: by the network alone where it has such a factor, else reduced behind the next larger one.
+    None means what ``SizeOptions`` say, or else the model's own (2 for a bundled name)."""
 
     model: str = "fast"
-    scale: int | None = None
+    scale: int | Fraction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SizeOptions:
+    """How large the picture becomes, in pixels, instead of ``ModelOptions.scale``; one of them at most. ``height``: so
+    many lines, width in proportion; ``size``: (width, height), with the sample aspect ratio changed where that is
+    another shape; ``fit``: as large as fits the box of that name."""
+
+    height: int | None = None
+    size: tuple[int, int] | None = None
+    fit: Fit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +127,7 @@ class Options:
     input: str
     output: str
     model: ModelOptions = ModelOptions()
+    size: SizeOptions = SizeOptions()
     device: DeviceOptions = DeviceOptions()
     frames: FrameOptions = FrameOptions()
     encode: EncodeOptions = EncodeOptions()

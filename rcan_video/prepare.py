@@ -29,6 +29,7 @@ from rcan_video.network.catalog import LoadedModel
 from rcan_video.options import DeviceOptions, Options, Report
 from rcan_video.pipeline import QUEUE_BYTES, Counts
 from rcan_video.progress import Progress
+from rcan_video.size import Enlargement
 
 if TYPE_CHECKING:
     from rcan_video.engine.base import Engine
@@ -64,6 +65,7 @@ class Job:
     options: Options
     progress: Progress
     model: LoadedModel
+    enlargement: Enlargement
     choices: tuple[Choice, ...]
     index: Index | None
     source: Source
@@ -73,10 +75,6 @@ class Job:
     told: list[str] = field(default_factory=list)
     announced: bool = False
     begun: float = field(default_factory=time.perf_counter)
-
-    @property
-    def scale(self) -> int:
-        return self.model.scale
 
     @property
     def output_name(self) -> str:
@@ -94,7 +92,7 @@ class Job:
         Raises OutputError, with --strict for anything that cannot be kept; UsageError.
         """
         options = self.options
-        with Writer(self.container(part), self.scale, options.encode) as writer:
+        with Writer(self.container(part), self.model.scale, options.encode, self.enlargement.wanted) as writer:
             if not writer.target.alpha:
                 self.source.leave_alpha_out()
                 self.info = replace(self.info, layout=self.source.info.layout)
@@ -253,7 +251,13 @@ def engine_for(
     notice: Callable[[str], None],
 ) -> Engine:
     """The engine that turns frames of ``info`` into frames of ``target``. Raises as ``engine.devices.open_devices``."""
-    task = Task(model, (info.layout, info.color), (target.layout, target.color), (info.width, info.height))
+    task = Task(
+        model,
+        (info.layout, info.color),
+        (target.layout, target.color),
+        (info.width, info.height),
+        reduced=target.reduced,
+    )
     batch = options.batch and _bounded(options.batch, info, target)
     return open_devices(choices, task, batch, options.threads, notice)
 

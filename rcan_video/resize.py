@@ -1,4 +1,5 @@
-"""Pictures made smaller and larger by whole factors, as MATLAB's ``imresize`` does it: the field's way.
+"""Pictures made smaller and larger, as MATLAB's ``imresize`` does it: the field's way. By whole factors in 8 bits, and
+to any size as weights for the device (``network/resample.py``).
 
 Pixel centres are aligned and edge pixels repeated; columns go first ("vertical pass"), then rows, rounded to 8 bits
 after each, halves up. With ``bicubic`` (Keys, a = -0.5) the small pictures are those that the published tables are made
@@ -70,6 +71,30 @@ def enlarge(picture: Pixels, scale: int, kernel: str = "bicubic") -> Pixels:
     if picture.dtype != np.uint8 or scale < 1:
         raise ValueError(f"expected a uint8 picture and a scale of 1 or more, got {picture.dtype} and {scale}")
     return _enlarged(_enlarged(picture, scale, kernel, axis=0), scale, kernel, axis=1)
+
+
+def weights(source: int, target: int, block: int, kernel: str = "bicubic") -> tuple[npt.NDArray[np.int64], _Weights]:
+    """One axis of ``source`` samples to one of ``target``, as small dense products: where each block's window of K
+    inputs begins, (blocks,), and the weights of its ``block`` outputs, (blocks, block, K); those behind the last are 0.
+
+    The kernel is widened by the reduction, or as it is where there is none. Pixel centres are aligned, edges repeated.
+    """
+    function, reach = KERNELS[kernel]
+    ratio = source / target
+    width = max(ratio, 1.0)
+    centres = (np.arange(target) + 0.5) * ratio - 0.5
+    first = np.ceil(centres - reach * width).astype(np.int64)
+    inputs = first[:, None] + np.arange(int(2 * reach * width) + 1)
+    taps = function((inputs - centres[:, None]) / width)
+    taps /= taps.sum(axis=1, keepdims=True)
+    inputs = np.clip(inputs, 0, source - 1)
+    number = np.arange(target)
+    seen = int(max(inputs[k : k + block].max() - inputs[k, 0] for k in range(0, target, block))) + 1
+    starts = np.minimum(inputs[::block, 0], source - seen)
+    found = np.zeros((len(starts), block, seen))
+    places = (number // block)[:, None], (number % block)[:, None], inputs - starts[number // block][:, None]
+    np.add.at(found, places, taps)  # at an edge several taps fall on the same input
+    return starts, found
 
 
 def _reduced(picture: Pixels, scale: int, kernel: str, axis: int) -> Pixels:

@@ -77,7 +77,7 @@ def enlarged(path: Path, scale: int = 2, depths: tuple[int, int] = (8, 8)) -> li
     """What the alpha of a file is to become, by the module that other tests judge."""
     planes = [torch.from_numpy(plane)[None] for plane in mattes(path)]
     height, width = planes[0].shape[1:]
-    module = EnlargeAlpha(scale, depths, width, height)
+    module = EnlargeAlpha((width, height), (scale * width, scale * height), depths)
     return [module(plane)[0].numpy() for plane in planes]
 
 
@@ -99,7 +99,7 @@ def noise(depth: int, frames: int = 3, width: int = 11, height: int = 7) -> Tens
 def test_bicubic_as_torch_does_it_for_pictures(scale: int, depth: int) -> None:
     """Antialiased, torch has the same kernel, and leaves out at the edge what is replicated here."""
     plane = noise(depth)
-    ours = EnlargeAlpha(scale, (depth, depth), 11, 7)(plane).double()
+    ours = EnlargeAlpha((11, 7), (11 * scale, 7 * scale), (depth, depth))(plane).double()
     x = F.pad(plane.double()[:, None], (4, 4, 4, 4), mode="replicate")
     theirs = F.interpolate(x, scale_factor=float(scale), mode="bicubic", antialias=True, align_corners=False)
     edge = 4 * scale
@@ -112,7 +112,7 @@ def test_bicubic_as_torch_does_it_for_pictures(scale: int, depth: int) -> None:
 @pytest.mark.parametrize("depths", [(8, 8), (8, 10), (10, 8), (12, 16), (16, 10)])
 def test_even_planes_stay_even_to_the_code(scale: int, depths: tuple[int, int]) -> None:
     tops = [2**depth - 1 for depth in depths]
-    module = EnlargeAlpha(scale, depths, 5, 4)
+    module = EnlargeAlpha((5, 4), (5 * scale, 4 * scale), depths)
     for code in (0, tops[0]):
         plane = torch.full((2, 4, 5), code, dtype=torch.int32).to(torch.uint8 if depths[0] == 8 else torch.uint16)
         large = module(plane)
@@ -125,7 +125,7 @@ def test_even_planes_stay_even_to_the_code(scale: int, depths: tuple[int, int]) 
 def test_a_shape_keeps_its_inside_and_its_outside(scale: int) -> None:
     plane = torch.zeros((1, 16, 16), dtype=torch.uint8)
     plane[:, 5:12, 4:11] = 255
-    large = EnlargeAlpha(scale, (8, 8), 16, 16)(plane)[0]
+    large = EnlargeAlpha((16, 16), (16 * scale, 16 * scale), (8, 8))(plane)[0]
     assert (large[7 * scale : 10 * scale, 6 * scale : 9 * scale] == 255).all()
     assert (large[: 3 * scale] == 0).all() and (large[:, 13 * scale :] == 0).all()
     assert large[5 * scale].unique().numel() > 2
@@ -136,14 +136,14 @@ def test_a_shape_keeps_its_inside_and_its_outside(scale: int) -> None:
 def test_without_enlargement_the_plane_comes_back() -> None:
     for depth in (8, 12):
         plane = noise(depth)
-        assert torch.equal(EnlargeAlpha(1, (depth, depth), 11, 7)(plane).int(), plane.int())
-    wider = EnlargeAlpha(1, (8, 10), 11, 7)(noise(8)).double()
+        assert torch.equal(EnlargeAlpha((11, 7), (11, 7), (depth, depth))(plane).int(), plane.int())
+    wider = EnlargeAlpha((11, 7), (11, 7), (8, 10))(noise(8)).double()
     assert (wider - noise(8).double() * 1023 / 255).abs().max() <= 0.5
 
 
 def test_half_precision_of_the_module_changes_nothing() -> None:
     plane = noise(16)
-    module = EnlargeAlpha(3, (16, 16), 11, 7)
+    module = EnlargeAlpha((11, 7), (33, 21), (16, 16))
     expected = module(plane)
     assert torch.equal(module.half()(plane).int(), expected.int())
 
@@ -161,7 +161,7 @@ def test_alpha_goes_past_the_network() -> None:
     chroma = noise(8, width=6, height=4)
     y, _, _, large, flag = net(noise(8), chroma, chroma, alpha)
     assert (y == 16).all() and not flag
-    assert torch.equal(large, EnlargeAlpha(2, (8, 8), 11, 7)(alpha))
+    assert torch.equal(large, EnlargeAlpha((11, 7), (22, 14), (8, 8))(alpha))
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,12 @@ USAGE = [
     (("good.mp4",), "Missing argument 'OUTPUT'"),
     (("good.mp4", "out.mp4", "more"), "unexpected extra argument"),
     (("good.mp4", "out.mp4", "--nobody"), "--nobody"),
-    (("good.mp4", "out.mp4", "--scale", "5"), "'5' is not one of '1', '2', '3', '4', '8'"),
+    (("good.mp4", "out.mp4", "--scale", "9"), "'9' is no scale: give a number from 1 to 8, such as 2, 1.5 or 4/3"),
+    (("good.mp4", "out.mp4", "--scale", "1/0"), "'1/0' is no scale"),
+    (("good.mp4", "out.mp4", "--size", "640"), "'640' is no size: write width and height in pixels, 3840x2160"),
+    (("good.mp4", "out.mp4", "--fit", "2k"), "'2k' is not one of '720p', '1080p', '1440p', '4k', '8k'"),
+    (("good.mp4", "out.mp4", "--scale", "2", "--height", "96"), "--scale 2 and --height 96 each say how large"),
+    (("good.mp4", "out.mp4", "--height", "8"), "already, which --height 8 does not enlarge: give a larger size"),
     (("good.mp4", "out.mp4", "--start", "soon"), "'soon' is no time"),
     (("good.mp4", "out.mp4", "--start", "-1"), "'-1' is no time"),
     (("good.mp4", "out.mp4", "--duration", "1:2:3:4"), "'1:2:3:4' is no time"),
@@ -158,8 +163,14 @@ OUTPUT = [
 ]
 WEIGHTS = [
     (("good.mp4", "out.mp4", "--model", "nobody"), "nobody: there is no such file, nor are such weights bundled"),
-    (("good.mp4", "out.mp4", "--scale", "8"), "fast: no x8 weights are bundled"),
-    (("good.mp4", "out.mp4", "--model", ROOT / "weights/fast-x2.safetensors", "--scale", "3"), "is a x2 model"),
+    (
+        ("good.mp4", "out.mp4", "--scale", "8"),
+        "fast enlarges by 2, 3 or 4, and --scale 8 is beyond that: give --scale 4",
+    ),
+    (
+        ("good.mp4", "out.mp4", "--model", ROOT / "weights/fast-x2.safetensors", "--scale", "3"),
+        "enlarges by 2, and --scale 3 is beyond that",
+    ),
     (("good.mp4", "out.mp4", "--model", "noise.safetensors"), "noise.safetensors"),
     (("good.mp4", "out.mp4", "--model", "noise.pth"), "noise.pth"),
     (("good.mp4", "out.mp4", "--model", "good.mp4"), "good.mp4"),

@@ -349,5 +349,8 @@ WITHOUT_DEFAULT = {
     "--inputs-from",
     "--log",
     "--ray",
+    "--height",
+    "--size",
+    "--fit",
     "--completion",
 }

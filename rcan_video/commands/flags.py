@@ -10,15 +10,15 @@ import click
 from rcan_video.commands import config, lists
 from rcan_video.commands.completion import SHELLS, print_completion
 from rcan_video.commands.display import ProgressName
-from rcan_video.commands.params import Choice, PathName, Rate, Seconds, Span, Word, pairs
+from rcan_video.commands.params import Choice, PathName, Rate, Scale, Seconds, Size, Span, Word, pairs
 from rcan_video.commands.sections import options_of
 from rcan_video.options import (
-    SCALES,
     STREAM_FORMATS,
     Deinterlace,
     DeviceOptions,
     EncodeOptions,
     EngineName,
+    Fit,
     FpsMode,
     FrameOptions,
     HwAccel,
@@ -27,6 +27,7 @@ from rcan_video.options import (
     Options,
     Precision,
     Quality,
+    SizeOptions,
     StreamOptions,
 )
 
@@ -45,9 +46,13 @@ PICTURE = (
     _picture(
         "-s",
         "--scale",
-        type=Choice([str(s) for s in SCALES]),
-        help="Enlargement.  [default: 2, or what the checkpoint is made for]",
+        type=Scale(),
+        metavar="N",
+        help="Enlargement, any number from 1 to 8.  [default: 2, or what the checkpoint is made for]",
     ),
+    _picture("--height", type=click.IntRange(1), metavar="LINES", help="Or: so many lines."),
+    _picture("--size", type=Size(), metavar="WxH", help="Or: this size; the shape on display stays."),
+    _picture("--fit", type=Choice(get_args(Fit)), help="Or: as large as fits this format."),
     _picture(
         "-m",
         "--model",
@@ -266,7 +271,8 @@ def options_from(given: Mapping[str, Any], input: str, output: str) -> Options:
     return Options(
         input=input,
         output=output,
-        model=ModelOptions(given["model"], int(given["scale"]) if given["scale"] else None),
+        model=ModelOptions(given["model"], given["scale"]),
+        size=SizeOptions(given["height"], given["size"], given["fit"]),
         device=DeviceOptions(
             given["device"],
             given["batch"],

@@ -10,9 +10,12 @@ import click
 from click.shell_completion import CompletionItem
 
 from rcan_video.errors import did_you_mean
+from rcan_video.options import LARGEST
 
 # Digits and a point alone: Fraction would also take exponents, and compute a power of ten of any size.
 _TIME = re.compile(r"(\d{1,9}:){0,2}(\d{1,9}(\.\d{1,18})?|\.\d{1,18})")
+_SCALE = re.compile(r"0*[1-8](\.\d{1,9}|/0*[1-9]\d{0,3})?|\d{1,4}/0*[1-9]\d{0,3}")
+_SIZE = re.compile(r"(\d{1,6})[xX](\d{1,6})")
 _RATE = re.compile(r"\d{1,9}(/0*[1-9]\d{0,8}|\.\d{1,9})?")
 
 
@@ -54,6 +57,32 @@ class Span(Seconds):
         text = str(value)
         unit = self._UNITS.get(text[-1:], 1)
         return super().convert(text[:-1] if text[-1:] in self._UNITS else text, param, ctx) * unit
+
+
+class Scale(click.ParamType[Fraction]):
+    """A factor from 1 to 8, as a number or as a fraction."""
+
+    name = "scale"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        scale = Fraction(str(value)) if _SCALE.fullmatch(str(value)) else Fraction(0)
+        if not 1 <= scale <= LARGEST:
+            self.fail(f"{value!r} is no scale: give a number from 1 to {LARGEST}, such as 2, 1.5 or 4/3", param, ctx)
+        return scale
+
+
+class Size(click.ParamType[tuple[int, int]]):
+    """Width and height in pixels."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        found = _SIZE.fullmatch(str(value))
+        if found is None:
+            self.fail(f"{value!r} is no size: write width and height in pixels, 3840x2160", param, ctx)
+        return int(found[1]), int(found[2])
 
 
 class Choice(click.Choice[str]):

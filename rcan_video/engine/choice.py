@@ -153,7 +153,17 @@ def _open_torch(
     def begin(module: nn.Module, arithmetic: str, batch: int | None) -> Engine:
         scale = task.model.scale
         return TorchEngine(
-            module, source, task.size, target, scale, device, batch, threads, notice=notice, arithmetic=arithmetic
+            module,
+            source,
+            task.size,
+            target,
+            scale,
+            device,
+            batch,
+            threads,
+            notice=notice,
+            arithmetic=arithmetic,
+            reduced=task.reduced,
         )
 
     def plain(batch: int | None) -> Engine:

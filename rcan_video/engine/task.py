@@ -21,7 +21,8 @@ DTYPES: Mapping[BodyPrecision, str] = {"single": "float32", "half": "float16", "
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Frames of ``source`` in, frames of ``target`` out, ``model.scale`` times as large.
+    """Frames of ``source`` in, frames of ``target`` out, ``model.scale`` times as large, or then ``reduced`` to that
+    (width, height) in pixels.
 
     Each of the two is how planes are stored and coloured; ``size`` is (width, height) of the source in pixels.
     ``tile`` makes the residual groups run in tiles of that size, None on the whole frame; ``precision`` is that of
@@ -34,9 +35,15 @@ class Task:
     size: tuple[int, int]
     tile: int | None = None
     precision: BodyPrecision = "single"
+    reduced: tuple[int, int] | None = None
 
     @property
     def target_size(self) -> tuple[int, int]:
+        """(width, height) of what leaves."""
+        return self.reduced or self.enlarged
+
+    @property
+    def enlarged(self) -> tuple[int, int]:
         """(width, height) after the network."""
         return self.size[0] * self.model.scale, self.size[1] * self.model.scale
 
@@ -59,6 +66,7 @@ class Task:
             height=self.size[1],
             colors=net.config.colors,
             scale=net.config.scale,
+            reduced=self.reduced,
         ).eval()
 
     def identity(self) -> tuple[object, ...]:
@@ -66,4 +74,4 @@ class Task:
         stored = tuple(
             (layout, color.matrix, color.full_range, color.siting) for layout, color in (self.source, self.target)
         )
-        return (self.model.sha256, stored, self.size, self.tile, self.precision)
+        return (self.model.sha256, stored, self.size, self.tile, self.precision, self.reduced)

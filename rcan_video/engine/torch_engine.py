@@ -52,13 +52,12 @@ class _Slot:
 class TorchEngine:
     """Runs a module of planes to planes on any device of torch; an ``Engine``.
 
-    ``net`` takes the planes of ``source``, each (N, H, W) in uint8 or uint16, and returns those of ``target``, whose
-    frames are ``scale`` times as large. It may return one tensor more, a bool of one element that says whether
-    anything was NaN or infinite before rounding hid it. It is moved to the device and belongs to the engine from then
-    on. ``source_size`` is (width, height) in pixels. ``batch`` None leaves the choice to ``default_batch``;
-    ``arithmetic`` says for people what the network computes in. ``threads`` bounds torch's threads, on the CPU only,
-    None to the cores that this process may use. ``notice`` hears a sentence when fewer frames than a batch go through
-    the network from then on. ``backend`` is for tests.
+    ``net`` takes the planes of ``source``, each (N, H, W) in uint8 or uint16, and returns those of ``target``,
+    ``scale`` times as large or ``reduced``. One tensor more, a bool of one element, may say whether anything was NaN
+    or infinite before rounding hid it. The engine owns ``net`` from then on. Sizes are (width, height) in pixels. With
+    ``batch`` None ``default_batch`` chooses; ``arithmetic`` says for people what the network computes in. ``threads``
+    bounds torch's on the CPU, None to the cores that this process may use. ``notice`` hears when fewer frames than a
+    batch go through the network. ``backend`` is for tests.
 
     Raises OutOfMemory where the network and the ring do not fit the device.
     """
@@ -76,13 +75,14 @@ class TorchEngine:
         notice: Callable[[str], None] = lambda _: None,
         arithmetic: str = "float32",
         backend: Backend | None = None,
+        reduced: tuple[int, int] | None = None,
     ) -> None:
         if device.type == "cpu":
             torch.set_num_threads(threads or min(torch.get_num_threads(), available_cores()))
         self._backend = backend or open_backend(device)
         self._source, self._source_size = source, source_size
         self._target, self._scale = target, scale
-        self._target_size = (source_size[0] * scale, source_size[1] * scale)
+        self._target_size = reduced or (source_size[0] * scale, source_size[1] * scale)
         self._batch = batch or default_batch(*source_size, scale, self._backend.free_bytes())
         self._limit = self._batch  # frames per call of the network; goes down when memory runs out and stays down
         self._notice = notice

@@ -16,6 +16,7 @@ from rcan_video.frames import ColorSpec, ColorTags, HdrMetadata, PlaneLayout, Vi
 from rcan_video.media.alpha import keeps_alpha, usable_formats
 from rcan_video.media.probe import planar_layout
 from rcan_video.options import EncodeOptions, Quality
+from rcan_video.size import Size, reshaped, settle
 
 PQ, HLG = 16, 18  # transfer characteristics of H.273 that make a video HDR
 
@@ -82,7 +83,9 @@ _EVEN_ONLY = frozenset({"libx264", "libx265", "libsvtav1"})
 @dataclass(frozen=True, slots=True)
 class VideoTarget:
     """What will be encoded. The network writes ``layout``; the encoder takes ``pix_fmt``, which holds the same
-    samples, perhaps packed. ``width`` and ``height`` in pixels; ``alpha``: transparency reaches the file."""
+    samples, perhaps packed. ``width`` and ``height`` in pixels; ``alpha``: transparency reaches the file.
+    ``reduced`` is the (width, height) that the enlarged picture is reduced to, None where it is not; ``sar`` the sample
+    aspect ratio, None for square samples."""
 
     codec: str
     pix_fmt: str
@@ -93,6 +96,8 @@ class VideoTarget:
     options: Mapping[str, str]
     notices: tuple[str, ...] = ()
     alpha: bool = False
+    reduced: tuple[int, int] | None = None
+    sar: Fraction | None = None
 
     def lost_alpha(self, container: str) -> str:
         """What is said where the input's transparency does not reach the output."""
@@ -126,15 +131,18 @@ def writes_hdr(codec: str) -> bool:
     return codec in _HDR_ENCODERS
 
 
-def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptions) -> VideoTarget:
-    """The encoder and everything it is told for ``info`` enlarged ``scale`` times into ``container``.
+def plan_video(
+    info: VideoInfo, scale: int, container: str, options: EncodeOptions, wanted: Size | None = None
+) -> VideoTarget:
+    """The encoder and everything it is told for ``info`` enlarged ``scale`` times, and then reduced to about the size
+    ``wanted``, into ``container``.
 
     Raises OutputError (no such encoder here, or not for this size), UsageError (an option that the encoder does not
     have).
     """
     width, height = info.width * scale, info.height * scale
     name = options.codec or default_codec(container, info.layout, info.color.tags.transfer)
-    if options.codec is None and name == "libx265" and width < _X265_WIDTH:
+    if options.codec is None and name == "libx265" and (width if wanted is None else wanted[0]) < _X265_WIDTH:
         name = "libx264"
     try:
         codec = av.Codec(name, "w")
@@ -150,13 +158,18 @@ def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptio
     if container == "yuv4mpegpipe":
         formats = [f for f in formats or _Y4M_FORMATS if f in _Y4M_FORMATS]
     keeps = keeps_alpha(name, container)
-    wanted = replace(info.layout, alpha=info.layout.alpha and keeps)
-    pix_fmt = _pix_fmt(name, formats, wanted, options.pix_fmt)
+    stored = replace(info.layout, alpha=info.layout.alpha and keeps)
+    pix_fmt = _pix_fmt(name, formats, stored, options.pix_fmt)
     layout = planar_layout(pix_fmt)
     notices = []
-    if options.pix_fmt is None and replace(layout, alpha=wanted.alpha) != wanted:
-        notices.append(f"{name} cannot store {wanted.pix_fmt}: the output is {layout.pix_fmt}")
-    if name in _EVEN_ONLY:
+    if options.pix_fmt is None and replace(layout, alpha=stored.alpha) != stored:
+        notices.append(f"{name} cannot store {stored.pix_fmt}: the output is {layout.pix_fmt}")
+    reduced, sar = None, info.sar
+    if wanted is not None:
+        width, height = reduced = settle(wanted, (width, height), (1 << layout.sub_w, 1 << layout.sub_h))
+        sar = reshaped(info, width, height)
+        notices += _rounding(wanted, reduced, pix_fmt, info.sar, sar)
+    elif name in _EVEN_ONLY:
         even = (width - width % (1 << layout.sub_w), height - height % (1 << layout.sub_h))
         if even != (width, height):
             notices.append(f"{name} needs even sizes: {width}x{height} is cut to {even[0]}x{even[1]}")
@@ -180,7 +193,25 @@ def plan_video(info: VideoInfo, scale: int, container: str, options: EncodeOptio
         options=settings,
         notices=tuple(notices),
         alpha=layout.alpha and keeps,
+        reduced=reduced,
+        sar=sar,
     )
+
+
+def _rounding(
+    wanted: Size, size: tuple[int, int], pix_fmt: str, before: Fraction | None, after: Fraction | None
+) -> list[str]:
+    """What was done to a size that was asked for, in a sentence."""
+    width, height = size
+    told = []
+    if any(want.denominator == 1 and want != got for want, got in zip(wanted, size, strict=True)):
+        told.append(f"the picture becomes {width}x{height}, since {pix_fmt} goes in steps of two pixels or more")
+    if after != before:
+        told.append(
+            f"the sample aspect ratio of {width}x{height} is {after or 1} instead of {before or 1}, "
+            "so that the picture keeps its shape"
+        )
+    return told
 
 
 def _pix_fmt(codec: str, formats: list[str], layout: PlaneLayout, wanted: str | None) -> str:

@@ -13,6 +13,7 @@ from rcan_video.media.hardware import plan_for_this_machine
 from rcan_video.media.output import Output
 from rcan_video.media.verify import Ledger
 from rcan_video.options import EncodeOptions
+from rcan_video.size import Size
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -31,7 +32,8 @@ _FIXED_RATE = frozenset({"mpeg1video", "mpeg2video"})
 class Writer:
     """The output. Opened whole (encoder at the real size, header for the real streams) before the first frame.
 
-    ``output`` is this one's from now on, closed with it; frames are those of its ``info``, enlarged ``scale`` times.
+    ``output`` is this one's from now on, closed with it; frames are those of its ``info``, enlarged ``scale`` times and
+    reduced to about the size ``wanted``, where there is one.
     One thread at a time. ``finish`` makes the file complete; leaving the ``with`` without it leaves a part, which is
     the caller's to remove.
 
@@ -40,7 +42,7 @@ class Writer:
 
     target: VideoTarget
 
-    def __init__(self, output: Output, scale: int, options: EncodeOptions) -> None:
+    def __init__(self, output: Output, scale: int, options: EncodeOptions, wanted: Size | None = None) -> None:
         self._output = output
         self._info = info = output.info
         self._first: int | None = None
@@ -49,13 +51,13 @@ class Writer:
         self._uneven = False
         try:
             self.container = self._output.format
-            self.target = plan_for_this_machine(info, scale, self.container, options)
+            self.target = plan_for_this_machine(info, scale, self.container, options, wanted)
             # Where times cannot be stored, frames follow each other at the nominal rate.
             self._counts = self.container in _UNTIMED or self.target.codec in _FIXED_RATE
             self._time_base = 1 / info.rate if self._counts else info.time_base
             self._encoder = VideoEncoder(self._output.container, self.target, info, self._time_base)
             dress_video(self._encoder.stream, info, self.target, from_start=self._output.from_start)
-            self.notices = [*self.target.notices, *_unshaped(info, self.target, self.container)]
+            self.notices = [*self.target.notices, *_unshaped(self.target, self.container)]
             self._output.begin(self.target.codec)
             self.losses = [*_lost(info, self.target, self.container), *self._output.losses]
         except BaseException:
@@ -151,7 +153,7 @@ def _lost(info: VideoInfo, target: VideoTarget, container: str) -> list[str]:
     return lost
 
 
-def _unshaped(info: VideoInfo, target: VideoTarget, container: str) -> list[str]:
-    if info.sar is None or target.codec in _SHAPED or container not in ("matroska", "webm"):
+def _unshaped(target: VideoTarget, container: str) -> list[str]:
+    if target.sar is None or target.codec in _SHAPED or container not in ("matroska", "webm"):
         return []
-    return [f"{target.codec} in {container} loses the sample aspect ratio {info.sar}: .mp4 keeps it"]
+    return [f"{target.codec} in {container} loses the sample aspect ratio {target.sar}: .mp4 keeps it"]

@@ -18,6 +18,7 @@ from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.files import elsewhere, reason
 from rcan_video.media.fit import is_private
 from rcan_video.media.picture import frame_of
+from rcan_video.size import turned
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -82,8 +83,8 @@ class VideoEncoder:
         context.colorspace = tags.matrix
         context.color_primaries = tags.primaries
         context.color_trc = tags.transfer
-        if info.sar is not None:
-            context.sample_aspect_ratio = info.sar
+        if target.sar is not None:
+            context.sample_aspect_ratio = target.sar
         context.flags |= Flags.frame_duration
         tag_for_apple(stream, target.codec, container)
         try:
@@ -125,9 +126,10 @@ def dress_video(stream: VideoStream, info: VideoInfo, target: VideoTarget, *, fr
     stream.metadata.update({k: v for k, v in info.stream_tags.items() if from_start or k.lower() != "timecode"})
     stream.disposition = Disposition.default
     if info.display_matrix is not None:
-        stream.set_display_matrix(_enlarged(info.display_matrix, target.width / info.width))
+        across, down = target.width / info.width, target.height / info.height
+        stream.set_display_matrix(_enlarged(info.display_matrix, (down, across) if turned(info) else (across, down)))
 
 
-def _enlarged(matrix: Sequence[int], scale: float) -> list[int]:
-    """The display matrix of a larger picture: its shift (elements 6 and 7, in pixels) grows with it."""
-    return [round(value * scale) if place in (6, 7) else value for place, value in enumerate(matrix)]
+def _enlarged(matrix: Sequence[int], factors: tuple[float, float]) -> list[int]:
+    """The display matrix of a larger picture: its shift (elements 6 and 7, in pixels as displayed) grows with it."""
+    return [round(value * factors[place - 6]) if place in (6, 7) else value for place, value in enumerate(matrix)]

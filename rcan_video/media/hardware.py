@@ -13,6 +13,7 @@ from rcan_video.frames import VideoInfo
 from rcan_video.media.codecs import VideoTarget, plan_video, takes_crf
 from rcan_video.media.files import reason
 from rcan_video.options import EncodeOptions
+from rcan_video.size import Size
 
 _KINDS = frozenset({"nvenc", "qsv", "amf", "vaapi", "videotoolbox", "mf", "v4l2m2m", "vulkan", "omx"})
 
@@ -29,7 +30,9 @@ _SOFTWARE: Mapping[str, str] = {
 }
 
 
-def plan_for_this_machine(info: VideoInfo, scale: int, container: str, options: EncodeOptions) -> VideoTarget:
+def plan_for_this_machine(
+    info: VideoInfo, scale: int, container: str, options: EncodeOptions, wanted: Size | None = None
+) -> VideoTarget:
     """``plan_video``, for an encoder that opens here: whether hardware does is known only once it was tried.
 
     Preset, pixel format and options were chosen for the hardware encoder, so they do not go to the other one; a
@@ -38,19 +41,19 @@ def plan_for_this_machine(info: VideoInfo, scale: int, container: str, options: 
     name = options.codec or ""
     family, _, kind = name.rpartition("_")
     if kind not in _KINDS or family not in _SOFTWARE:
-        return plan_video(info, scale, container, options)
+        return plan_video(info, scale, container, options, wanted)
     software = _SOFTWARE[family]
     try:
         av.Codec(name, "w")
-        _try(plan_video(info, scale, container, EncodeOptions(codec=name)), info)
+        _try(plan_video(info, scale, container, EncodeOptions(codec=name), wanted), info)
     except UnknownCodecError:
         why = "this FFmpeg was built without it"
     except (OutputError, av.FFmpegError, ValueError) as error:
         why = f"it does not open on this machine: {reason(error)}"
     else:
-        return plan_video(info, scale, container, options)
+        return plan_video(info, scale, container, options, wanted)
     crf = options.crf if takes_crf(software) else None
-    target = plan_video(info, scale, container, EncodeOptions(codec=software, crf=crf, quality=options.quality))
+    target = plan_video(info, scale, container, EncodeOptions(codec=software, crf=crf, quality=options.quality), wanted)
     given = {"--preset": options.preset, "--pix-fmt": options.pix_fmt, "--encoder-opt": options.options}
     unused = ", ".join(option for option, value in given.items() if value)
     also = f", without {unused}" if unused else ""

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING
 from rcan_video import cache
 from rcan_video.errors import WeightsError, did_you_mean
 from rcan_video.network.files import read_bytes
+from rcan_video.options import DEFAULT_SCALE
 
 if TYPE_CHECKING:
     from rcan_video.network.rcan import RCAN
-
-DEFAULT_SCALE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +74,15 @@ def entries() -> tuple[Entry, ...]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{folder / 'index.json'}: cannot be read ({error}); install rcan-video anew") from error
     return tuple(sorted(found, key=lambda entry: (entry.name, entry.scale)))
+
+
+def scales(model: str) -> tuple[int, ...]:
+    """The factors by which ``model`` enlarges, ascending: all that are bundled by that name, or the checkpoint's own.
+
+    Raises WeightsError as ``load_model``.
+    """
+    bundled = tuple(entry.scale for entry in entries() if entry.name == model)
+    return bundled or (load_model(model).scale,)
 
 
 def load_model(model: str, scale: int | None = None) -> LoadedModel:

@@ -10,6 +10,7 @@ from rcan_video.color import PlanesToRgb, RgbToPlanes
 from rcan_video.errors import WeightsError
 from rcan_video.frames import LUMA_WEIGHTS, ColorSpec, PlaneLayout
 from rcan_video.network.alpha import EnlargeAlpha
+from rcan_video.network.resample import Resample
 
 _KR, _KB = LUMA_WEIGHTS[1]
 _KG = 1 - _KR - _KB
@@ -20,7 +21,8 @@ class FrameNet(nn.Module):
 
     ``net`` maps (N, colors, H, W) float32, nominally 0..1, to (N, colors, scale H, scale W), not clipped. ``source``
     and ``target`` say how the planes that come and go are stored and coloured; they may differ in every respect.
-    ``width`` and ``height`` are those of the source in pixels, the same for every frame.
+    ``width`` and ``height`` are those of the source in pixels, the same for every frame. ``reduced`` is the (width,
+    height) that the enlarged picture is reduced to, before anything is rounded; None leaves it as it is.
 
     Alpha goes past the network (``EnlargeAlpha``); a target that has it where the source has none becomes opaque.
 
@@ -40,6 +42,7 @@ class FrameNet(nn.Module):
         height: int,
         colors: int,
         scale: int,
+        reduced: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         if colors not in (1, 3):
@@ -48,18 +51,25 @@ class FrameNet(nn.Module):
         self.colors = colors
         self.scale = scale
         self.to_rgb = PlanesToRgb(*source, width, height)
-        self.to_planes = RgbToPlanes(*target, scale * width, scale * height)
+        enlarged = (scale * width, scale * height)
+        self.reduce = None if reduced is None else Resample(enlarged, reduced)
+        size = reduced or enlarged
+        self.to_planes = RgbToPlanes(*target, *size)
         (incoming, _), (outgoing, _) = source, target
         self.alpha_in, self.alpha_out = incoming.alpha, outgoing.alpha
-        self.enlarge_alpha = EnlargeAlpha(scale, (incoming.depth, outgoing.depth), width, height)
+        self.enlarge_alpha = EnlargeAlpha((width, height), size, (incoming.depth, outgoing.depth))
 
     def forward(self, *planes: Tensor) -> tuple[Tensor, ...]:
-        """(N, H, W) uint8 or uint16 of the source's layout to (N, scale H, scale W) of the target's, chroma as stored;
-        and one tensor more, a bool of shape (1,): whether the network gave NaN or infinity, which rounding hides."""
+        """(N, H, W) uint8 or uint16 of the source's layout to planes of the target's, ``scale`` times as large or of
+        the size ``reduced``, chroma as stored; and one tensor more, a bool of shape (1,): whether the network gave NaN
+        or infinity, which rounding hides."""
         planes, alpha = (planes[:-1], planes[-1:]) if self.alpha_in else (planes, ())
         enlarged = self.enlarge(self.to_rgb(*planes))
         # A sum carries any NaN or infinity on; looking at each sample took forty times as long.
         not_finite = ~torch.isfinite(enlarged.sum()).reshape(1)
+        if self.reduce is not None:
+            # One colour at a time, each a plane of its own: the windows of all three would double what is there.
+            enlarged = torch.stack([self.reduce(color.contiguous()) for color in enlarged.unbind(1)], 1)
         return (*self.to_planes(enlarged), *self._alpha(alpha, enlarged), not_finite)
 
     def _alpha(self, alpha: tuple[Tensor, ...], enlarged: Tensor) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ from rcan_video.media.files import output_errors
 from rcan_video.media.index import Index
 from rcan_video.options import Options
 from rcan_video.segments.store import Done, JobFolder
+from rcan_video.size import Enlargement
 
 ENDING = ".rcan"
 """Of the name of a job's folder."""
@@ -58,12 +59,12 @@ def finished(folder: Path, output: Path, now: Mapping[str, str]) -> Done | None:
         return job.done if same else None
 
 
-def asked(options: Options, scale: int, sha256: str, index: Index) -> dict[str, str]:
+def asked(options: Options, enlargement: Enlargement, sha256: str, index: Index) -> dict[str, str]:
     """What is computed, by the name that people know it by."""
     return {
         "input": index.digest,
         "--model": sha256,
-        "--scale": str(scale),
+        "--scale": str(enlargement),
         "--start": str(options.start or 0),
         "--duration": str(options.duration),
         "--deinterlace": options.frames.deinterlace,
@@ -72,12 +73,14 @@ def asked(options: Options, scale: int, sha256: str, index: Index) -> dict[str, 
     }
 
 
-def identity(options: Options, scale: int, sha256: str, target: VideoTarget, index: Index) -> dict[str, str]:
+def identity(
+    options: Options, enlargement: Enlargement, sha256: str, target: VideoTarget, index: Index
+) -> dict[str, str]:
     """Everything that the frames of the output depend on, but for the device, whose arithmetic may differ in the last
     bit, and the precision, which "auto" takes from the device: a job can go on elsewhere."""
     settings = " ".join(f"{key}={value}" for key, value in sorted(target.options.items()))
     return {
-        **asked(options, scale, sha256, index),
+        **asked(options, enlargement, sha256, index),
         "colour description": str(target.color),
         "encoder setting": f"{target.codec} {target.pix_fmt} {target.width}x{target.height} {settings}",
         "version of rcan-video, torch or av": " ".join(map(_version, ("rcan-video", "torch", "av"))),

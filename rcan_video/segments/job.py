@@ -127,7 +127,7 @@ def _run(job: Job, folder: JobFolder, rehearsed: Writer, index: Index, hands: Ha
 
 def _begin(job: Job, folder: JobFolder, target: VideoTarget, index: Index, hands: Hands) -> bool:
     """Make ``folder`` ready, with a plan; whether anything is left for ``hands``, which are open then."""
-    now = identity(job.options, job.scale, job.model.sha256, target, index)
+    now = identity(job.options, job.enlargement, job.model.sha256, target, index)
     check_same(folder, now)
     if folder.begun:
         folder.sweep()
