@@ -129,17 +129,30 @@ def most_detailed(picture: Pixels, width: int, height: int) -> Crop:
     return Crop(int(x), int(y), width, height)
 
 
+def pack_jpeg(picture: Pixels, quality: int) -> bytes:
+    """(H, W, 3) uint8 RGB as a JPEG of this quality (0..100), its colours at full resolution. Raises OutputError."""
+    cv2 = _opencv()
+    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+    return _packed(cv2, picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling])
+
+
 def write_png(path: Path, picture: Pixels) -> None:
     """Write (H, W, 3) uint8 RGB as PNG. Raises OutputError if that cannot be done."""
     cv2 = _opencv()
-    # OpenCV only packs the bytes: its own file writing fails without a reason, and on names that are not ASCII.
-    done, packed = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    if not done:
-        raise OutputError(f"{path}: OpenCV cannot pack a picture of shape {picture.shape} as PNG")
+    content = _packed(cv2, picture, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 9])
     try:
-        path.write_bytes(packed.tobytes())
+        path.write_bytes(content)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def _packed(cv2: ModuleType, picture: Pixels, ending: str, options: list[int]) -> bytes:
+    # OpenCV only packs the bytes: its own file writing fails without a reason, and on names that are not ASCII.
+    done, packed = cv2.imencode(ending, picture[..., ::-1], options)
+    if not done:
+        raise OutputError(f"OpenCV cannot pack a picture of shape {picture.shape} as {ending[1:].upper()}")
+    content: bytes = packed.tobytes()
+    return content
 
 
 def _opencv() -> ModuleType:

@@ -16,7 +16,7 @@ LAYERS = (
     ("color", "network", "metrics", "resize"),
     ("media", "engine", "pictures", "report", "progress", "repeats"),
     ("pipeline", "briefing", "train"),
-    ("prepare", "evaluate"),
+    ("prepare", "evaluate", "compare"),
     ("segments", "one_go"),
     ("job",),
     ("commands",),
@@ -29,6 +29,8 @@ STRANGERS = (
     ("pipeline", "train"),
     ("briefing", "train"),
     ("job", "evaluate"),
+    ("prepare", "compare"),
+    ("evaluate", "compare"),
 )
 
 HOMES = {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
-from typing import ClassVar, get_args
+from typing import get_args
 
 import click
 
+from rcan_video.commands.params import Rate, Seconds, Span
 from rcan_video.commands.shell import progress_for_terminal, run_command
 from rcan_video.errors import InputError
 from rcan_video.options import (
@@ -34,53 +34,6 @@ damaged parts were stepped over), 4 output, 5 weights, 6 device or memory, 7 the
 
 
 _DEFAULT = Options(input="", output="")
-
-
-# Digits and a point alone: Fraction would also take exponents, and compute a power of ten of any size.
-_TIME = re.compile(r"(\d{1,9}:){0,2}(\d{1,9}(\.\d{1,18})?|\.\d{1,18})")
-
-
-_RATE = re.compile(r"\d{1,9}(/0*[1-9]\d{0,8}|\.\d{1,9})?")
-
-
-class _Rate(click.ParamType[Fraction]):
-    """Frames per second, as a number or as a fraction such as 30000/1001."""
-
-    name = "rate"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
-        if isinstance(value, Fraction):
-            return value
-        if not _RATE.fullmatch(str(value)):
-            self.fail(f"{value!r} is no rate: write frames per second, 25 or 30000/1001", param, ctx)
-        return Fraction(str(value))
-
-
-class _Seconds(click.ParamType[Fraction]):
-    """Seconds, or clock time such as 1:02:03.5, as an exact fraction."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
-        if isinstance(value, Fraction):
-            return value
-        if not _TIME.fullmatch(str(value)):
-            self.fail(f"{value!r} is no time: write seconds (12.5) or a clock time (1:02:03.5)", param, ctx)
-        seconds = Fraction(0)
-        for part in str(value).split(":"):
-            seconds = seconds * 60 + Fraction(part)
-        return seconds
-
-
-class _Span(_Seconds):
-    """A length of time: as ``_Seconds``, or a number with its unit, such as 90m or 8h."""
-
-    _UNITS: ClassVar = {"s": 1, "m": 60, "h": 3600}
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
-        text = str(value)
-        unit = self._UNITS.get(text[-1:], 1)
-        return super().convert(text[:-1] if text[-1:] in self._UNITS else text, param, ctx) * unit
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -142,7 +95,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     show_default=True,
     help="Frames at their own times, or at a constant rate, repeated or dropped where need be.",
 )
-@click.option("--fps", type=_Rate(), metavar="RATE", help="Rate of --fps-mode cfr, as 30000/1001.  [default: input's]")
+@click.option("--fps", type=Rate(), metavar="RATE", help="Rate of --fps-mode cfr, as 30000/1001.  [default: input's]")
 @click.option("--codec", metavar="ENCODER", help="Video encoder, by FFmpeg's name.  [default: by container and depth]")
 @click.option("--crf", type=click.FloatRange(0), help="Constant quality of the encoder; lower is better.")
 @click.option("--preset", metavar="NAME", help="Speed preset of the encoder.")
@@ -165,8 +118,8 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     type=click.Choice(STREAM_FORMATS),
     help="Container of standard output ('-').",
 )
-@click.option("--start", type=_Seconds(), metavar="TIME", help="Begin here (seconds or h:mm:ss).")
-@click.option("--duration", type=_Seconds(), metavar="TIME", help="Do only this much.")
+@click.option("--start", type=Seconds(), metavar="TIME", help="Begin here (seconds or h:mm:ss).")
+@click.option("--duration", type=Seconds(), metavar="TIME", help="Do only this much.")
 @click.option(
     "--on-corrupt",
     type=click.Choice(get_args(OnCorrupt)),
@@ -178,7 +131,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     "--work-dir", metavar="DIR", help="Where unfinished work is kept.  [default: beside the output, as OUTPUT.rcan]"
 )
 @click.option("--restart", is_flag=True, help="Begin again, whatever an interrupted run has done.")
-@click.option("--max-time", type=_Span(), metavar="TIME", help="Stop after this long (90m, 8h); run again to go on.")
+@click.option("--max-time", type=Span(), metavar="TIME", help="Stop after this long (90m, 8h); run again to go on.")
 @click.option(
     "--max-pixels",
     type=click.IntRange(1),
