@@ -20,7 +20,7 @@
   function drawZoom() {
     const picture = image("after");
     if (!picture.naturalWidth) return;
-    at = at || { x: picture.naturalWidth / 2, y: picture.naturalHeight / 2 };
+    at = at || { x: Number(pairs[shown].dataset.x), y: Number(pairs[shown].dataset.y) };
     const side = panes[0][1].width / Number(times.value);
     at.x = within(at.x, side / 2, picture.naturalWidth - side / 2);
     at.y = within(at.y, side / 2, picture.naturalHeight - side / 2);
@@ -38,6 +38,7 @@
     pairs.forEach((pair, n) => { pair.hidden = n !== number; });
     choices.forEach((button, n) => button.setAttribute("aria-pressed", String(n === number)));
     shown = number;
+    if (!held) at = null;
     image("after").decode().then(drawZoom, drawZoom);
   }
 

@@ -21,6 +21,7 @@ from rcan_video.version import __version__
 
 _WIDEST, _HIGHEST = 1920, 1080  # a larger picture is shown in part: its most detailed one
 _MOST_BYTES = 24 << 20  # of all pictures together, as they lie in the page
+_EYE = 72  # side of what the zoom shows at first, in pixels of the picture
 _QUALITIES = (95, 90, 80, 65)
 
 
@@ -30,7 +31,7 @@ def page(source: Clip, output: Clip, found: Comparison, seconds: float) -> str:
     names = [Path(info.path).name for info in (before, after)]
     style, script = (_resource(name) for name in ("page.css", "page.js"))
     plain = f"{names[0]}, {KERNEL_NAME} {facts.scale_text(before, after)}"
-    stills, note = _stills(found.stills)
+    stills, note, kept = _stills(found.stills)
     return Template(_resource("page.html")).substitute(
         style_hash=_hash(style),
         script_hash=_hash(script),
@@ -42,9 +43,9 @@ def page(source: Clip, output: Clip, found: Comparison, seconds: float) -> str:
         plain=escape(plain),
         warning="" if found.alike else _warning(names),
         stills=stills,
-        choices=_choices(found.stills),
+        choices=_choices(found.stills[:kept]),
         note=escape(note),
-        plots="\n".join(_plots(found)),
+        plots="\n".join(_plots(found, found.stills[:kept])),
         streams=_table(facts.streams(before, after)),
         properties=_table(facts.properties(source, output)),
         tags=_table(facts.tags(before, after)),
@@ -72,32 +73,32 @@ def _warning(names: Sequence[str]) -> str:
     return f'<p class="warning" role="alert">{escape(text)}</p>'
 
 
-def _stills(stills: Sequence[Still]) -> tuple[str, str]:
-    """The pictures as elements, and a sentence about them."""
+def _stills(stills: Sequence[Still]) -> tuple[str, str, int]:
+    """The pictures as elements, a sentence about them, and how many of ``stills`` there was room for."""
     pairs = [_pair(still) for still in stills]
     part = any(pair[0].shape != still.output.shape for pair, still in zip(pairs, stills, strict=True))
     for quality in _QUALITIES:
-        packed = [tuple(pack_jpeg(picture, quality) for picture in pair) for pair in pairs]
-        size = sum(len(p) for pair in packed for p in pair) * 4 // 3
-        if size <= _MOST_BYTES:
+        packed = [tuple(_data(pack_jpeg(picture, quality)) for picture in pair) for pair in pairs]
+        if _size(packed) <= _MOST_BYTES:
             break
-    while len(packed) > 1 and sum(len(p) for pair in packed for p in pair) * 4 // 3 > _MOST_BYTES:
+    while len(packed) > 1 and _size(packed) > _MOST_BYTES:
         packed.pop()
     shown = f" Of larger pictures the most detailed {_WIDEST}x{_HIGHEST} pixels are shown." if part else ""
     elements = []
     for number, ((plain, after), still) in enumerate(zip(packed, stills, strict=False)):
         hidden = " hidden" if number else ""
         at = escape(_label(still))
+        x, y = _eye(pairs[number][1])
         elements.append(
-            f'<div class="pair"{hidden}>'
-            f'<img class="after" alt="Output, {at}" src="{_data(after)}">'
-            f'<img class="before" alt="Source enlarged, {at}" src="{_data(plain)}"></div>'
+            f'<div class="pair" data-x="{x}" data-y="{y}"{hidden}>'
+            f'<img class="after" alt="Output, {at}" src="{after}">'
+            f'<img class="before" alt="Source enlarged, {at}" src="{plain}"></div>'
         )
     note = (
-        f"Pictures are JPEG of quality {quality} with colours at full resolution; sharpness and all other figures were "
-        f"measured before that.{shown}"
+        f"Times count from the output's first frame; the hardest frame is the least faithful one. Pictures are JPEG of "
+        f"quality {quality} with colours at full resolution, packed after everything was measured.{shown}"
     )
-    return "\n".join(elements), note
+    return "\n".join(elements), note, len(packed)
 
 
 def _pair(still: Still) -> tuple[Pixels, Pixels]:
@@ -109,6 +110,16 @@ def _pair(still: Still) -> tuple[Pixels, Pixels]:
     crop = most_detailed(after, width, height)
     here = slice(crop.y, crop.y + height), slice(crop.x, crop.x + width)
     return plain[here], after[here]
+
+
+def _eye(picture: Pixels) -> tuple[int, int]:
+    """Where the zoom begins: the middle of the most detailed part."""
+    crop = most_detailed(picture, min(_EYE, picture.shape[1]), min(_EYE, picture.shape[0]))
+    return crop.x + crop.width // 2, crop.y + crop.height // 2
+
+
+def _size(packed: Sequence[Sequence[str]]) -> int:
+    return sum(len(picture) for pair in packed for picture in pair)
 
 
 def _data(content: bytes) -> str:
@@ -128,9 +139,9 @@ def _choices(stills: Sequence[Still]) -> str:
     return "\n".join(lines)
 
 
-def _plots(found: Comparison) -> Iterable[str]:
+def _plots(found: Comparison, stills: Sequence[Still]) -> Iterable[str]:
     figures = found.figures
-    marks = [(still.figures.at, _label(still)) for still in found.stills]
+    marks = [(still.figures.at, _label(still)) for still in stills]
     times = [f.at for f in figures]
 
     def curves(after: Callable[[Figures], float | None], plain: Callable[[Figures], float | None]) -> list[Curve]:
