@@ -109,7 +109,7 @@ def _taps(centre: float, width: float, kernel: str) -> tuple[list[int], list[flo
     function, reach = KERNELS[kernel]
     far = int(np.ceil(reach * width))
     offsets = np.arange(int(np.floor(centre)) - far, int(np.ceil(centre)) + far + 1)
-    weights = function((offsets - centre) / width)
+    weights = function(np.asarray((offsets - centre) / width, np.float64))
     weights /= weights.sum()
     inner = np.flatnonzero(weights)
     return offsets[inner].tolist(), weights[inner].tolist()

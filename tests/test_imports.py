@@ -16,7 +16,7 @@ LAYERS = (
     ("color", "network", "metrics", "resize"),
     ("media", "engine", "pictures", "report", "progress", "repeats"),
     ("pipeline", "briefing", "train"),
-    ("prepare", "evaluate", "compare"),
+    ("prepare", "evaluate", "compare", "preview"),
     ("segments", "one_go"),
     ("job",),
     ("commands",),
@@ -30,7 +30,7 @@ STRANGERS = (
     ("briefing", "train"),
     ("job", "evaluate"),
     ("prepare", "compare"),
-    ("evaluate", "compare"),
+    ("evaluate", "compare", "preview"),
 )
 
 HOMES = {

@@ -1,0 +1,161 @@
+"""A picture of what a job would make: some frames, whole and in part, by interpolation and by the network.
+
+Frames come from the job's own source and go through the job's own engine, planes in and planes out; only the encoder is
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from rcan_video.engine.choice import choose, open_engine
+from rcan_video.engine.task import Task
+from rcan_video.errors import InputError, UsageError
+from rcan_video.frames import Frame, FrameBatch, VideoInfo
+from rcan_video.media.decode import Source
+from rcan_video.media.files import PIPE, PartFile, check_output
+from rcan_video.media.index import Index, read_index
+from rcan_video.metrics import Pixels, luma_bt601, sharpness
+from rcan_video.network.catalog import load_model
+from rcan_video.options import Options
+from rcan_video.pictures import planes_to_pixels
+from rcan_video.report import before_after, stacked, write_png
+
+KERNELS = ("bicubic", "lanczos")
+_CANDIDATES = 9  # frames that are looked at, spread evenly, where none is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """A frame ``at`` seconds after the input's first one: (H, W, 3) RGB before, (s·H, s·W, 3) after the network."""
+
+    at: float
+    source: Pixels
+    result: Pixels
+
+
+def preview(options: Options, time: Fraction | None, notice: Callable[[str], None]) -> list[Still]:
+    """Write the PNG ``options.output`` with the first frame at or after ``time`` (seconds from the input's first frame),
+    or, where that is None, with three frames of the part that ``options`` choose: one with little detail, one with
+    some, one with much. ``notice`` hears what people should know. Returns what is on the picture.
+
+    Raises RcanVideoError as the job does.
+    """
+    if not options.output.lower().endswith(".png"):
+        raise UsageError(f"--preview writes a picture: give OUTPUT an ending of .png, not {options.output}")
+    check_output(options.input, options.output, overwrite=options.overwrite)
+    stills = look(options, time, notice)
+    drawn = [before_after(s.source, s.result, kernels=KERNELS, title=f"Frame at {s.at:.2f} s") for s in stills]
+    with PartFile(options.output, overwrite=options.overwrite) as part:
+        write_png(part.path, stacked(drawn))
+        part.commit()
+    return stills
+
+
+def look(options: Options, time: Fraction | None, notice: Callable[[str], None]) -> list[Still]:
+    """The frames of ``preview``, before and after."""
+    model = load_model(options.model.model, options.model.scale)
+    choice = choose(options.device)
+    index = None if options.input == PIPE else read_index(options.input)
+    first, info, frames = _chosen(options, index, time)
+    size, stored = (info.width, info.height), (info.layout, info.color)
+    before = planes_to_pixels(*stored, size)
+    task = Task(model, stored, stored, size)
+    after = planes_to_pixels(*stored, task.target_size)
+    engine = open_engine(choice, task, 1, options.device.threads, notice)
+    try:
+        stills = []
+        for frame in frames:
+            (done,) = engine.result(engine.submit(FrameBatch((frame,)))).frames
+            stills.append(Still(float(frame.pts * info.time_base - first), before(frame.planes), after(done.planes)))
+    finally:
+        engine.close()
+    return stills
+
+
+def _chosen(options: Options, index: Index | None, time: Fraction | None) -> tuple[Fraction, VideoInfo, list[Frame]]:
+    """Seconds of the input's first frame, what its frames are, and those to show, in order of time."""
+    if time is not None:
+        _check_reached(options, index, time)
+        with _open(options, index, time) as source:
+            first = source.info.start * source.info.time_base if index is None else None
+            frame = _kept(source.first())
+            info = source.info
+        return _begin(options, index, info) if first is None else first - time, info, [frame]
+    if index is None:
+        raise UsageError("--preview of standard input needs a time: write --preview=12.5")
+    with _open(options, index, options.start, options.duration) as source:
+        info, end = source.info, source.end
+        begin = _begin(options, index, info)
+        if index.seekable:
+            times = index.between(info.start, end)
+            ticks = times[np.unique(np.linspace(0, len(times) - 1, _CANDIDATES + 2).round().astype(int)[1:-1])]
+            candidates = [_at(options, index, int(tick) * info.time_base - begin) for tick in ticks]
+        else:
+            count = info.frames or index.frames
+            places = set(np.linspace(0, count - 1, _CANDIDATES + 2).round().astype(int)[1:-1].tolist())
+            candidates = [_kept(frame) for frame in _up_to(source, max(places)) if frame.index in places]
+    if not candidates:
+        with _open(options, index, options.start) as source:
+            candidates = [_kept(source.first())]
+    return begin, info, _three(candidates, info)
+
+
+def _three(candidates: list[Frame], info: VideoInfo) -> list[Frame]:
+    """The one with the least detail, one of the middle and the one with the most."""
+    pixels = planes_to_pixels(info.layout, info.color, (info.width, info.height))
+    by_detail = sorted(candidates, key=lambda frame: sharpness(luma_bt601(pixels(frame.planes))))
+    picked = {frame.pts: frame for frame in (by_detail[0], by_detail[len(by_detail) // 2], by_detail[-1])}
+    return [frame for _, frame in sorted(picked.items())]
+
+
+def _open(options: Options, index: Index | None, start: Fraction | None, duration: Fraction | None = None) -> Source:
+    source = Source(
+        options.input,
+        index=index,
+        start=start,
+        duration=duration,
+        on_corrupt=options.on_corrupt,
+        deinterlace=options.frames.deinterlace,
+        max_pixels=options.max_pixels,
+    )
+    source.leave_alpha_out()
+    return source
+
+
+def _at(options: Options, index: Index, time: Fraction) -> Frame:
+    with _open(options, index, time) as source:
+        return _kept(source.first())
+
+
+def _up_to(source: Source, last: int) -> Iterator[Frame]:
+    for frame in source.frames():
+        yield frame
+        if frame.index >= last:
+            return
+
+
+def _kept(frame: Frame) -> Frame:
+    """With planes of its own: those of a decoder are views of its memory."""
+    return replace(frame, planes=tuple(np.array(plane) for plane in frame.planes))
+
+
+def _begin(options: Options, index: Index | None, info: VideoInfo) -> Fraction:
+    """Seconds of the input's first frame."""
+    if index is not None and len(index.times):
+        return int(index.times[0]) * info.time_base
+    return info.start * info.time_base - (options.start or 0)
+
+
+def _check_reached(options: Options, index: Index | None, time: Fraction) -> None:
+    if index is None or not len(index.times):
+        return
+    last = int(index.times[-1] - index.times[0]) * index.time_base
+    if time > last:
+        raise InputError(
+            f"{options.input} ends before --preview {float(time):g}: its last frame comes at {float(last):.3f} s"
+        )
