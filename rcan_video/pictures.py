@@ -88,7 +88,8 @@ def planes_to_pixels(
     from rcan_video.color import PlanesToRgb
 
     to_rgb = PlanesToRgb(layout, color, *size)
-    return lambda planes: to_pixels(to_rgb(*(torch.from_numpy(np.array(plane))[None] for plane in planes)))[0]
+    # Copies: those of a decoder are read-only, which torch does not know.
+    return lambda planes: to_pixels(to_rgb(*(torch.from_numpy(np.asarray(p).copy())[None] for p in planes)))[0]
 
 
 def compressed(frames: Iterable[Pixels], codec: str, options: Mapping[str, str], matrix: int) -> Iterator[Pixels]:

@@ -39,7 +39,7 @@ class Still:
 
 
 def preview(options: Options, time: Fraction | None, notice: Callable[[str], None]) -> list[Still]:
-    """Write the PNG ``options.output`` with the first frame at or after ``time`` (seconds from the input's first frame),
+    """Write the PNG ``options.output`` with the first frame at or after ``time`` (seconds from the input's first one),
     or, where that is None, with three frames of the part that ``options`` choose: one with little detail, one with
     some, one with much. ``notice`` hears what people should know. Returns what is on the picture.
 
@@ -61,7 +61,7 @@ def look(options: Options, time: Fraction | None, notice: Callable[[str], None])
     model = load_model(options.model.model, options.model.scale)
     choice = choose(options.device)
     index = None if options.input == PIPE else read_index(options.input)
-    first, info, frames = _chosen(options, index, time)
+    info, frames = _chosen(options, index, time)
     size, stored = (info.width, info.height), (info.layout, info.color)
     before = planes_to_pixels(*stored, size)
     task = Task(model, stored, stored, size)
@@ -69,48 +69,51 @@ def look(options: Options, time: Fraction | None, notice: Callable[[str], None])
     engine = open_engine(choice, task, 1, options.device.threads, notice)
     try:
         stills = []
-        for frame in frames:
+        for at, frame in frames:
             (done,) = engine.result(engine.submit(FrameBatch((frame,)))).frames
-            stills.append(Still(float(frame.pts * info.time_base - first), before(frame.planes), after(done.planes)))
+            stills.append(Still(float(at), before(frame.planes), after(done.planes)))
     finally:
         engine.close()
     return stills
 
 
-def _chosen(options: Options, index: Index | None, time: Fraction | None) -> tuple[Fraction, VideoInfo, list[Frame]]:
-    """Seconds of the input's first frame, what its frames are, and those to show, in order of time."""
+_Timed = tuple[Fraction, Frame]  # seconds from the input's first frame
+
+
+def _chosen(options: Options, index: Index | None, time: Fraction | None) -> tuple[VideoInfo, list[_Timed]]:
+    """What the input's frames are, and those to show, in order of time."""
     if time is not None:
         _check_reached(options, index, time)
         with _open(options, index, time) as source:
-            first = source.info.start * source.info.time_base if index is None else None
-            frame = _kept(source.first())
-            info = source.info
-        return _begin(options, index, info) if first is None else first - time, info, [frame]
+            return source.info, [_kept(source, source.first())]
     if index is None:
         raise UsageError("--preview of standard input needs a time: write --preview=12.5")
     with _open(options, index, options.start, options.duration) as source:
-        info, end = source.info, source.end
-        begin = _begin(options, index, info)
+        info = source.info
         if index.seekable:
-            times = index.between(info.start, end)
-            ticks = times[np.unique(np.linspace(0, len(times) - 1, _CANDIDATES + 2).round().astype(int)[1:-1])]
-            candidates = [_at(options, index, int(tick) * info.time_base - begin) for tick in ticks]
+            times = index.between(info.start, source.end)
+            ticks = [int(times[place]) - source.origin for place in _places(len(times))]
+            candidates = [_at(options, index, tick * info.time_base) for tick in ticks]
         else:
-            count = info.frames or index.frames
-            places = set(np.linspace(0, count - 1, _CANDIDATES + 2).round().astype(int)[1:-1].tolist())
-            candidates = [_kept(frame) for frame in _up_to(source, max(places)) if frame.index in places]
-    if not candidates:
-        with _open(options, index, options.start) as source:
-            candidates = [_kept(source.first())]
-    return begin, info, _three(candidates, info)
+            places = _places(max(1, min(info.frames or index.frames, index.frames)))
+            candidates = [_kept(source, frame) for frame in _up_to(source, places[-1]) if frame.index in places]
+    return info, _three(candidates, info)
 
 
-def _three(candidates: list[Frame], info: VideoInfo) -> list[Frame]:
+def _places(count: int) -> list[int]:
+    """Of some frames out of ``count``, not the first and the last where there are others: those are often black."""
+    places = sorted(set(np.linspace(0, count - 1, _CANDIDATES + 2).round().astype(int).tolist()))
+    return places[1:-1] if len(places) > 4 else places
+
+
+def _three(candidates: list[_Timed], info: VideoInfo) -> list[_Timed]:
     """The one with the least detail, one of the middle and the one with the most."""
+    if not candidates:
+        raise InputError(f"{info.path} has fewer frames than it says: give --preview a time")
     pixels = planes_to_pixels(info.layout, info.color, (info.width, info.height))
-    by_detail = sorted(candidates, key=lambda frame: sharpness(luma_bt601(pixels(frame.planes))))
-    picked = {frame.pts: frame for frame in (by_detail[0], by_detail[len(by_detail) // 2], by_detail[-1])}
-    return [frame for _, frame in sorted(picked.items())]
+    by_detail = sorted(candidates, key=lambda timed: sharpness(luma_bt601(pixels(timed[1].planes))))
+    picked = {timed[0]: timed for timed in (by_detail[0], by_detail[len(by_detail) // 2], by_detail[-1])}
+    return [timed for _, timed in sorted(picked.items())]
 
 
 def _open(options: Options, index: Index | None, start: Fraction | None, duration: Fraction | None = None) -> Source:
@@ -127,9 +130,9 @@ def _open(options: Options, index: Index | None, start: Fraction | None, duratio
     return source
 
 
-def _at(options: Options, index: Index, time: Fraction) -> Frame:
+def _at(options: Options, index: Index, time: Fraction) -> _Timed:
     with _open(options, index, time) as source:
-        return _kept(source.first())
+        return _kept(source, source.first())
 
 
 def _up_to(source: Source, last: int) -> Iterator[Frame]:
@@ -139,16 +142,10 @@ def _up_to(source: Source, last: int) -> Iterator[Frame]:
             return
 
 
-def _kept(frame: Frame) -> Frame:
+def _kept(source: Source, frame: Frame) -> _Timed:
     """With planes of its own: those of a decoder are views of its memory."""
-    return replace(frame, planes=tuple(np.array(plane) for plane in frame.planes))
-
-
-def _begin(options: Options, index: Index | None, info: VideoInfo) -> Fraction:
-    """Seconds of the input's first frame."""
-    if index is not None and len(index.times):
-        return int(index.times[0]) * info.time_base
-    return info.start * info.time_base - (options.start or 0)
+    at = (frame.pts - source.origin) * source.info.time_base
+    return at, replace(frame, planes=tuple(np.array(plane) for plane in frame.planes))
 
 
 def _check_reached(options: Options, index: Index | None, time: Fraction) -> None:

@@ -30,7 +30,10 @@ STRANGERS = (
     ("briefing", "train"),
     ("job", "evaluate"),
     ("prepare", "compare"),
-    ("evaluate", "compare", "preview"),
+    ("evaluate", "compare"),
+    ("preview", "prepare"),
+    ("preview", "evaluate"),
+    ("preview", "compare"),
 )
 
 HOMES = {

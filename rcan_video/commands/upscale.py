@@ -7,6 +7,7 @@ from typing import get_args
 
 import click
 
+from rcan_video.commands.look import preview_option, write_preview
 from rcan_video.commands.params import Rate, Seconds, Span
 from rcan_video.commands.shell import progress_for_terminal, run_command
 from rcan_video.errors import InputError
@@ -139,6 +140,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     show_default=True,
     help="Refuse larger pictures.",
 )
+@preview_option
 @click.option("-y", "--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors alone.")
 @click.option("-v", "--verbose", is_flag=True, help="Also print what was found and chosen.")
@@ -175,6 +177,7 @@ def command(
     restart: bool,
     max_time: Fraction | None,
     max_pixels: int,
+    preview: Fraction | str | None,
     overwrite: bool,
     quiet: bool,
     verbose: bool,
@@ -206,7 +209,11 @@ def command(
         max_time=max_time,
         max_pixels=max_pixels,
     )
-    report = upscale(options, progress_for_terminal(quiet=quiet, verbose=verbose))
+    progress = progress_for_terminal(quiet=quiet, verbose=verbose)
+    if preview is not None:
+        write_preview(options, preview, progress)
+        return
+    report = upscale(options, progress)
     if report.damaged:
         source = "standard input" if input == "-" else input
         raise InputError(
