@@ -19,6 +19,7 @@ LAYERS = (
     ("prepare", "evaluate", "compare", "preview"),
     ("segments", "one_go"),
     ("job",),
+    ("dry_run",),
     ("commands",),
 )
 # Neighbours in a layer that must not know each other.

@@ -1,14 +1,15 @@
-"""Options of ``rcan-video`` that look before anything is computed: ``--preview``."""
+"""Options of ``rcan-video`` that look before anything is computed: ``--preview`` and ``--dry-run``."""
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 
 import click
 
 from rcan_video.commands.params import Seconds
 from rcan_video.options import Options
-from rcan_video.progress import Progress
+from rcan_video.progress import Plain, Progress, Silent
 
 
 class PreviewTime(Seconds):
@@ -44,3 +45,22 @@ def write_preview(options: Options, time: Fraction | str, progress: Progress) ->
     stills = preview(options, None if isinstance(time, str) else time, progress.notice)
     times = ", ".join(f"{still.at:.2f} s" for still in stills)
     progress.notice(f"{options.output}: frame{'s' * (len(stills) > 1)} at {times}")
+
+
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Say what would be done, and what time, disk and memory it takes; write nothing."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="With --dry-run: as one JSON object.")
+
+
+def say_dry_run(options: Options, *, as_json: bool, quiet: bool) -> None:
+    """``rcan-video INPUT OUTPUT --dry-run``: on standard output, because that is what was asked for."""
+    from rcan_video.dry_run import rehearse
+
+    words = Silent() if as_json or quiet else Plain(sys.stdout, verbose=True)
+    forecast = rehearse(options, words)
+    if as_json:
+        click.echo(forecast.json())
+        return
+    for line in forecast.lines():
+        words.notice(line)

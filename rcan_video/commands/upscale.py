@@ -7,7 +7,7 @@ from typing import get_args
 
 import click
 
-from rcan_video.commands.look import preview_option, write_preview
+from rcan_video.commands.look import dry_run_option, json_option, preview_option, say_dry_run, write_preview
 from rcan_video.commands.params import Rate, Seconds, Span
 from rcan_video.commands.shell import progress_for_terminal, run_command
 from rcan_video.errors import InputError
@@ -141,6 +141,8 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     help="Refuse larger pictures.",
 )
 @preview_option
+@dry_run_option
+@json_option
 @click.option("-y", "--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors alone.")
 @click.option("-v", "--verbose", is_flag=True, help="Also print what was found and chosen.")
@@ -178,6 +180,8 @@ def command(
     max_time: Fraction | None,
     max_pixels: int,
     preview: Fraction | str | None,
+    dry_run: bool,
+    as_json: bool,
     overwrite: bool,
     quiet: bool,
     verbose: bool,
@@ -209,6 +213,13 @@ def command(
         max_time=max_time,
         max_pixels=max_pixels,
     )
+    if as_json and not dry_run:
+        raise click.UsageError("--json is for --dry-run: give that too, or leave it out")
+    if dry_run and preview is not None:
+        raise click.UsageError("--dry-run and --preview are two questions: ask one at a time")
+    if dry_run:
+        say_dry_run(options, as_json=as_json, quiet=quiet)
+        return
     progress = progress_for_terminal(quiet=quiet, verbose=verbose)
     if preview is not None:
         write_preview(options, preview, progress)

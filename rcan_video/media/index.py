@@ -85,6 +85,11 @@ class Index:
         times = np.sort(self.pts[self.flags & _DISCARD == 0])
         return times[:0] if len(times) and times[0] == _NONE else times
 
+    @cached_property
+    def keyframes(self) -> npt.NDArray[np.int64]:
+        """PTS of the keyframes, in the order of the file."""
+        return self.pts[self.flags & _KEY != 0]
+
     def between(self, start: int, end: int | None) -> npt.NDArray[np.int64]:
         """Those of ``times`` from ``start`` on and before ``end``, in ticks."""
         last = None if end is None else np.searchsorted(self.times, end)
@@ -95,13 +100,12 @@ class Index:
         """Whether a decoder that lands on a keyframe gives the frames and the PTS that it gives when it reads from the
         top. It does not where times are missing, repeated, out of order or made up."""
         known = self.dts != _NONE
-        keys = self.pts[self.flags & _KEY != 0]
         return bool(
             self.container not in _NO_TIMES
             and (self.pts != _NONE).all()
             and len(np.unique(self.pts)) == len(self.pts)
             and (np.diff(self.dts[known]) >= 0).all()
-            and (np.diff(keys) > 0).all()
+            and (np.diff(self.keyframes) > 0).all()
             and (self.dts[known] <= self.pts[known]).all()
         )
 
