@@ -118,7 +118,7 @@ class Forecast:
             f"{1000 * cost.network:.0f} ms a frame in the network, {1000 * cost.encode:.0f} in the encoder"
         )
         free = "" if cost.free_bytes is None else f", {_megabytes(cost.free_bytes)} are free"
-        yield f"disk: about {_megabytes(cost.disk_bytes)} for an output of {_megabytes(cost.output_bytes)}{free}"
+        yield f"disk: very roughly {_megabytes(cost.disk_bytes)} for an output of {_megabytes(cost.output_bytes)}{free}"
         taken = "unknown here" if cost.memory_bytes is None else f"{_megabytes(cost.memory_bytes)} so far"
         yield f"memory: {taken}, up to {_megabytes(cost.queue_bytes)} more in queues"
 
