@@ -9,6 +9,10 @@ import pytest
 from clips import make_clip
 from test_cli import Cli, cli  # noqa: F401
 
+from rcan_video.errors import Interrupted
+from rcan_video.frames import Frame
+from rcan_video.segments.run import Sink
+
 QUICK = ("--device", "cpu", "--threads", "1")
 
 
@@ -61,7 +65,7 @@ def test_exit_codes_are_those_of_a_run(
     tmp_path: Path,
     line: tuple[str, ...],
     code: int,
-    words: str,  # noqa: F811
+    words: str,
 ) -> None:
     said = cli(*line, "--dry-run")
     assert said.code == code and words in said.sentence
@@ -72,9 +76,24 @@ def test_json_alone_is_wrong_usage(cli: Cli) -> None:  # noqa: F811
     assert cli("in.mp4", "out.mp4", "--json").code == 2
 
 
-def test_what_is_kept_is_found_and_left_alone(cli: Cli, tmp_path: Path) -> None:  # noqa: F811
-    stopped = cli("in.mp4", "out.mp4", "--max-time", "0.000001", *QUICK)
-    assert stopped.code == 130
-    before = left(tmp_path)
-    assert cli("in.mp4", "out.mp4", "--dry-run", *QUICK).code == 0
-    assert left(tmp_path) == before
+def test_what_is_kept_is_found_and_left_alone(
+    cli: Cli,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write, written = Sink.write, []
+
+    def stopping(sink: Sink, frame: Frame) -> None:
+        written.append(frame.index)
+        if len(written) > 25:
+            raise Interrupted
+        write(sink, frame)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rcan_video.segments.job.choose_length", lambda *_: 10)
+        patch.setattr(Sink, "write", stopping)
+        assert cli("in.mp4", "out.mp4", *QUICK).code == 130
+    before = left(tmp_path), left(tmp_path / "out.mp4.rcan")
+    assert json.loads(cli("in.mp4", "out.mp4", "--dry-run", "--json", *QUICK).out)["kept"] == 20
+    assert "another --start" in cli("in.mp4", "out.mp4", "--dry-run", "--start", "0.2", *QUICK).err
+    assert (left(tmp_path), left(tmp_path / "out.mp4.rcan")) == before
