@@ -61,7 +61,7 @@ def test_words_for_people(cli: Cli, tmp_path: Path) -> None:  # noqa: F811
     ],
 )
 def test_exit_codes_are_those_of_a_run(
-    cli: Cli,
+    cli: Cli,  # noqa: F811
     tmp_path: Path,
     line: tuple[str, ...],
     code: int,

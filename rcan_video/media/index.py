@@ -88,7 +88,8 @@ class Index:
     @cached_property
     def keyframes(self) -> npt.NDArray[np.int64]:
         """PTS of the keyframes, in the order of the file."""
-        return self.pts[self.flags & _KEY != 0]
+        keyframes: npt.NDArray[np.int64] = self.pts[self.flags & _KEY != 0]
+        return keyframes
 
     def between(self, start: int, end: int | None) -> npt.NDArray[np.int64]:
         """Those of ``times`` from ``start`` on and before ``end``, in ticks."""
