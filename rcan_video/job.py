@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rcan_video.engine.devices import choose_devices
 from rcan_video.errors import UsageError
 from rcan_video.media.decode import Source, probe
+from rcan_video.media.encode import Writer
 from rcan_video.media.files import PIPE, check_output
 from rcan_video.media.index import Index, read_index
 from rcan_video.media.pace import open_pace
@@ -37,6 +40,39 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
     that are whole: called again, it goes on behind them.
     """
     progress = progress or Silent()
+    with open_job(options, progress) as job:
+        if isinstance(job, Done):
+            return _tidied(options, progress, job)
+        if options.output == PIPE:
+            with job.writer(None) as writer:
+                return in_one_go(job, writer, None)
+        with job.part_file() as part, job.writer(part) as writer:
+            whole = why_in_one_go(job, writer)
+            if options.ray is not None and whole is not None:
+                raise UsageError(f"--ray sends segments away, and this job has none: {whole}; leave --ray out")
+            if job.index is None or whole is not None:
+                return in_one_go(job, writer, part)
+        hands = Here(job) if options.ray is None else _elsewhere(job, job.index)
+        return in_segments(job, writer, job.index, hands)
+
+
+def why_in_one_go(job: Job, writer: Writer) -> str | None:
+    """Why what goes into ``writer`` is no sum of segments, None where it is one. ``told`` says so where an interruption
+    would cost something."""
+    times = job.index.times if job.index is not None and job.pace.stateless else None
+    whole = why_whole(writer.target, writer.container, job.info, times)
+    if whole is not None and not (job.info.frames and job.info.frames <= LONGEST):
+        job.told.append(f"a run that is interrupted will have to begin again: {whole}")
+    return whole
+
+
+@contextmanager
+def open_job(options: Options, progress: Progress, *, look: bool = False) -> Iterator[Job | Done]:
+    """The job that ``options`` describe, its input open; or what is known of it, where an earlier run has completed the
+    output. With ``look`` nothing is changed, not even what such a run has left to be removed.
+
+    Raises RcanVideoError for all that can be known without an encoder and an engine.
+    """
     begun = time.perf_counter()
     if options.output == PIPE and options.format not in STREAM_FORMATS:
         raise UsageError(f"standard output needs a container: give --format {', '.join(STREAM_FORMATS)}")
@@ -64,9 +100,10 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         if index is not None:
             size = enlargement(factors, options.model, options.size, probe(options.input))
             now = asked(options, size, load_model(name, size.scale).sha256, index)
-        done = finished(folder, Path(options.output), now)
+        done = finished(folder, Path(options.output), now, look=look)
         if done is not None:
-            return _tidied(options, progress, done)
+            yield done
+            return
         check_output(options.input, options.output, overwrite=options.overwrite)
     stop = threading.Event()
     with Source(
@@ -83,21 +120,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
         pace = open_pace(source.info, options.frames)
         size = enlargement(factors, options.model, options.size, source.info)
         model = load_model(name, size.scale)
-        job = Job(options, progress, model, size, choices, index, source, pace, pace.info, stop, begun=begun)
-        if options.output == PIPE:
-            with job.writer(None) as writer:
-                return in_one_go(job, writer, None)
-        with job.part_file() as part, job.writer(part) as writer:
-            times = index.times if index is not None and pace.stateless else None
-            whole = why_whole(writer.target, writer.container, job.info, times)
-            if options.ray is not None and whole is not None:
-                raise UsageError(f"--ray sends segments away, and this job has none: {whole}; leave --ray out")
-            if index is None or whole is not None:
-                if whole is not None and not (job.info.frames and job.info.frames <= LONGEST):
-                    job.told.append(f"a run that is interrupted will have to begin again: {whole}")
-                return in_one_go(job, writer, part)
-        hands = Here(job) if options.ray is None else _elsewhere(job, index)
-        return in_segments(job, writer, index, hands)
+        yield Job(options, progress, model, size, choices, index, source, pace, pace.info, stop, begun=begun)
 
 
 def _elsewhere(job: Job, index: Index) -> Hands:

@@ -62,6 +62,12 @@ def psnr_rgb(hr: Pixels, sr: Pixels, shave: int) -> float:
     return psnr(_shaved(hr, shave), _shaved(sr, shave))
 
 
+def sharpness(luma: npt.NDArray[np.float64]) -> float:
+    """Root mean square of the gradient of a picture (H, W), by differences of neighbours: grey levels per pixel."""
+    parts = (np.diff(luma, axis=axis) for axis in (0, 1))
+    return math.sqrt(sum(float(np.mean(np.square(part))) for part in parts if part.size))
+
+
 def _shaved(picture: npt.NDArray[Any], border: int) -> npt.NDArray[Any]:
     height, width = picture.shape[:2]
     if not 0 <= 2 * border < min(height, width):

@@ -212,6 +212,28 @@ class EvalOptions:
     overwrite: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class CompareOptions:
+    """One report on what became of a video.
+
+    ``report`` is the HTML file to write. ``reference`` is the video that ``output`` ought to look like, of its size.
+    ``start`` (seconds of ``source``) is where the part begins that was upscaled; ``duration`` ends the comparison.
+    ``deinterlace`` as the output was made. ``samples`` bounds the number of frames that are measured, spread evenly;
+    ``stills`` that of the frames that are shown.
+    """
+
+    source: str
+    output: str
+    report: str
+    reference: str | None = None
+    start: Fraction | None = None
+    duration: Fraction | None = None
+    deinterlace: Deinterlace = FrameOptions().deinterlace
+    samples: int = 200
+    stills: int = 6
+    overwrite: bool = False
+
+
 Degradation = Literal["bicubic", "video"]
 Tail = Literal["short", "standard"]
 TrainPrecision = Literal["auto", "single", "half"]

@@ -5,7 +5,7 @@ OpenCV, PyAV and torch are loaded by the functions that need them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,17 +69,27 @@ def read_frames(path: Path) -> Iterator[Pixels]:
     if is_picture(path):
         yield read_picture(path)
         return
-    import torch
-
-    from rcan_video.color import PlanesToRgb
     from rcan_video.media.decode import Source
 
     with Source(str(path)) as source:
         source.leave_alpha_out()
         info = source.info
-        to_rgb = PlanesToRgb(info.layout, info.color, info.width, info.height)
+        pixels = planes_to_pixels(info.layout, info.color, (info.width, info.height))
         for frame in source.frames():
-            yield to_pixels(to_rgb(*(torch.from_numpy(np.array(plane))[None] for plane in frame.planes)))[0]
+            yield pixels(frame.planes)
+
+
+def planes_to_pixels(
+    layout: PlaneLayout, color: ColorSpec, size: tuple[int, int]
+) -> Callable[[Sequence[Plane]], Pixels]:
+    """What turns the planes of a frame of ``size`` (width, height), without alpha, into a picture."""
+    import torch
+
+    from rcan_video.color import PlanesToRgb
+
+    to_rgb = PlanesToRgb(layout, color, *size)
+    # Copies: those of a decoder are read-only, which torch does not know.
+    return lambda planes: to_pixels(to_rgb(*(torch.from_numpy(np.asarray(p).copy())[None] for p in planes)))[0]
 
 
 def compressed(frames: Iterable[Pixels], codec: str, options: Mapping[str, str], matrix: int) -> Iterator[Pixels]:

@@ -6,6 +6,7 @@ system libraries that servers often lack and the main job must run without them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from rcan_video.errors import InputError, OutputError
 from rcan_video.metrics import Pixels, luma_bt601
-from rcan_video.resize import enlarge
+from rcan_video.resize import KERNELS, enlarge
 
 # The layout, in pixels of the picture; colours are RGB.
 _BACKGROUND = (24, 25, 28)
@@ -47,13 +48,20 @@ class Crop:
     height: int
 
 
-def before_after(source: Pixels, result: Pixels, crop: Crop | None = None) -> Pixels:
+def before_after(
+    source: Pixels,
+    result: Pixels,
+    crop: Crop | None = None,
+    *,
+    kernels: Sequence[str] = ("bicubic",),
+    title: str = "Whole frame",
+) -> Pixels:
     """Draw a labelled comparison of one frame before and after.
 
     ``source`` is (H, W, 3) and ``result`` (s·H, s·W, 3), uint8 RGB, s a whole number. On the left the whole result
-    small, with the crop marked; on the right the crop by bicubic (Keys, a = -0.5) and by the network, both enlarged by
-    the same whole factor with pixels repeated, so that they can be compared one by one. Without ``crop`` the most
-    detailed part is taken.
+    small, with the crop marked; on the right the crop by ``kernels`` (of ``resize.KERNELS``) and by the network, all
+    enlarged by the same whole factor with pixels repeated, so that they can be compared one by one. Without ``crop``
+    the most detailed part is taken.
 
     Returns the picture, uint8 RGB. Raises InputError if the sizes do not belong together or the crop lies outside,
     OutputError if OpenCV cannot be loaded.
@@ -69,7 +77,8 @@ def before_after(source: Pixels, result: Pixels, crop: Crop | None = None) -> Pi
 
     zoom = _zoom(scale, max(crop.width, crop.height))
     here = slice(crop.y * scale, (crop.y + crop.height) * scale), slice(crop.x * scale, (crop.x + crop.width) * scale)
-    panels = [(f"Bicubic x{scale}", _bicubic_part(source, crop, scale)), (f"RCAN x{scale}", result[here])]
+    panels = [(f"{kernel.capitalize()} x{scale}", _part_by(kernel, source, crop, scale)) for kernel in kernels]
+    panels.append((f"RCAN x{scale}", result[here]))
     enlarged = [(name, part.repeat(zoom, axis=0).repeat(zoom, axis=1)) for name, part in panels]
     overview = _overview(cv2, result, crop, scale)
 
@@ -82,18 +91,30 @@ def before_after(source: Pixels, result: Pixels, crop: Crop | None = None) -> Pi
     notes_height = 22 + 28 * len(notes)
     body = max(panel_height, overview.shape[0] + notes_height)
     first = _MARGIN + max(overview.shape[1], _NOTES_WIDTH) + _GAP
-    columns = [_MARGIN, first, first + panel_width + _GAP]
-    canvas = np.empty((2 * _MARGIN + _HEADING + body, columns[2] + panel_width + _MARGIN, 3), np.uint8)
+    columns = [first + n * (panel_width + _GAP) for n in range(len(panels))]
+    canvas = np.empty((2 * _MARGIN + _HEADING + body, columns[-1] + panel_width + _MARGIN, 3), np.uint8)
     canvas[:] = _BACKGROUND
     top = _MARGIN + _HEADING
 
-    _write(cv2, canvas, "Whole frame", columns[0], _MARGIN + 26, _TEXT, 0.8)
-    _paste(canvas, overview, columns[0], top)
+    _write(cv2, canvas, title, _MARGIN, _MARGIN + 26, _TEXT, 0.8)
+    _paste(canvas, overview, _MARGIN, top)
     for n, (text, colour) in enumerate(notes):
-        _write(cv2, canvas, text, columns[0], top + overview.shape[0] + 42 + 28 * n, colour, 0.62)
-    for (name, part), left, colour in zip(enlarged, columns[1:], (_TEXT, _ACCENT), strict=True):
-        _write(cv2, canvas, name, left, _MARGIN + 26, colour, 0.8)
+        _write(cv2, canvas, text, _MARGIN, top + overview.shape[0] + 42 + 28 * n, colour, 0.62)
+    for n, ((name, part), left) in enumerate(zip(enlarged, columns, strict=True), 1):
+        _write(cv2, canvas, name, left, _MARGIN + 26, _ACCENT if n == len(columns) else _TEXT, 0.8)
         _paste(canvas, part, left, top)
+    return canvas
+
+
+def stacked(pictures: Sequence[Pixels]) -> Pixels:
+    """Comparisons one under another, on the drawings' ground."""
+    width = max(picture.shape[1] for picture in pictures)
+    canvas = np.empty((sum(picture.shape[0] for picture in pictures), width, 3), np.uint8)
+    canvas[:] = _BACKGROUND
+    top = 0
+    for picture in pictures:
+        canvas[top : top + picture.shape[0], : picture.shape[1]] = picture
+        top += picture.shape[0]
     return canvas
 
 
@@ -116,30 +137,44 @@ def sheet(rows: Sequence[tuple[str, Sequence[tuple[str, Pixels]]]]) -> Pixels:
 
 
 def most_detailed(picture: Pixels, width: int, height: int) -> Crop:
-    """The crop of this size, in pixels of ``picture`` (H, W, 3), with the largest sum of squared luma gradients.
+    """The crop of this size, in pixels of ``picture`` (H, W, 3), with the largest sum of luma gradients.
 
-    The first in reading order where several are equal.
+    Not of their squares: the edge of a black bar would beat any texture. The first in reading order where several are
+    equal.
     """
     luma = luma_bt601(picture)
     energy = np.zeros(luma.shape)
-    energy[:, 1:] += np.square(np.diff(luma, axis=1))
-    energy[1:, :] += np.square(np.diff(luma, axis=0))
+    energy[:, 1:] += np.abs(np.diff(luma, axis=1))
+    energy[1:, :] += np.abs(np.diff(luma, axis=0))
     sums = _window_sums(_window_sums(energy, height, axis=0), width, axis=1)
     y, x = np.unravel_index(np.argmax(sums), sums.shape)
     return Crop(int(x), int(y), width, height)
 
 
+def pack_jpeg(picture: Pixels, quality: int) -> bytes:
+    """(H, W, 3) uint8 RGB as a JPEG of this quality (0..100), its colours at full resolution. Raises OutputError."""
+    cv2 = _opencv()
+    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+    return _packed(cv2, picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling])
+
+
 def write_png(path: Path, picture: Pixels) -> None:
     """Write (H, W, 3) uint8 RGB as PNG. Raises OutputError if that cannot be done."""
     cv2 = _opencv()
-    # OpenCV only packs the bytes: its own file writing fails without a reason, and on names that are not ASCII.
-    done, packed = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    if not done:
-        raise OutputError(f"{path}: OpenCV cannot pack a picture of shape {picture.shape} as PNG")
+    content = _packed(cv2, picture, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 9])
     try:
-        path.write_bytes(packed.tobytes())
+        path.write_bytes(content)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def _packed(cv2: ModuleType, picture: Pixels, ending: str, options: list[int]) -> bytes:
+    # OpenCV only packs the bytes: its own file writing fails without a reason, and on names that are not ASCII.
+    done, packed = cv2.imencode(ending, picture[..., ::-1], options)
+    if not done:
+        raise OutputError(f"OpenCV cannot pack a picture of shape {picture.shape} as {ending[1:].upper()}")
+    content: bytes = packed.tobytes()
+    return content
 
 
 def _opencv() -> ModuleType:
@@ -169,10 +204,11 @@ def _zoom(scale: int, side: int) -> int:
     return max(_PANEL // (scale * side), 1)
 
 
-def _bicubic_part(source: Pixels, crop: Crop, scale: int) -> Pixels:
-    """The crop of the enlarged source, without enlarging all of it."""
-    left, top = max(crop.x - 2, 0), max(crop.y - 2, 0)  # the kernel reaches two pixels out
-    around = enlarge(source[top : crop.y + crop.height + 2, left : crop.x + crop.width + 2], scale)
+def _part_by(kernel: str, source: Pixels, crop: Crop, scale: int) -> Pixels:
+    """The crop of the source enlarged, without enlarging all of it."""
+    reach = math.ceil(KERNELS[kernel][1])
+    left, top = max(crop.x - reach, 0), max(crop.y - reach, 0)
+    around = enlarge(source[top : crop.y + crop.height + reach, left : crop.x + crop.width + reach], scale, kernel)
     y, x = (crop.y - top) * scale, (crop.x - left) * scale
     return around[y : y + crop.height * scale, x : x + crop.width * scale]
 

@@ -1,5 +1,5 @@
-"""Pictures made smaller and larger, as MATLAB's ``imresize`` does it: the field's way. By whole factors in 8 bits, and
-to any size as weights for the device (``network/resample.py``).
+"""Pictures made smaller and larger, as MATLAB's ``imresize`` does it: the field's way. In 8 bits here, and as weights
+for the device (``network/resample.py``).
 
 Pixel centres are aligned and edge pixels repeated; columns go first ("vertical pass"), then rows, rounded to 8 bits
 after each, halves up. With ``bicubic`` (Keys, a = -0.5) the small pictures are those that the published tables are made
@@ -10,6 +10,7 @@ sharper. ``lanczos`` is the sinc of three lobes ("lanczos3"), the kernel of Pill
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from types import MappingProxyType
 
 import numpy as np
@@ -34,7 +35,7 @@ def _triangle(x: _Weights) -> _Weights:
 
 
 def _box(x: _Weights) -> _Weights:
-    return np.where(np.abs(x) < 0.5, 1.0, 0.0)
+    return np.where((x >= -0.5) & (x < 0.5), 1.0, 0.0)  # one of two neighbours, where a place is between them
 
 
 def _lanczos(x: _Weights) -> _Weights:
@@ -60,7 +61,7 @@ def reduce(picture: Pixels, scale: int, kernel: str = "bicubic") -> Pixels:
     if picture.dtype != np.uint8 or picture.ndim != 3 or scale < 1 or min(picture.shape[:2]) < scale:
         raise ValueError(f"cannot reduce {picture.dtype} of shape {picture.shape} by {scale}")
     height, width = (size // scale * scale for size in picture.shape[:2])
-    return _reduced(_reduced(picture[:height, :width], scale, kernel, axis=0), scale, kernel, axis=1)
+    return resize(picture[:height, :width], width // scale, height // scale, kernel)
 
 
 def enlarge(picture: Pixels, scale: int, kernel: str = "bicubic") -> Pixels:
@@ -70,7 +71,7 @@ def enlarge(picture: Pixels, scale: int, kernel: str = "bicubic") -> Pixels:
     """
     if picture.dtype != np.uint8 or scale < 1:
         raise ValueError(f"expected a uint8 picture and a scale of 1 or more, got {picture.dtype} and {scale}")
-    return _enlarged(_enlarged(picture, scale, kernel, axis=0), scale, kernel, axis=1)
+    return resize(picture, picture.shape[1] * scale, picture.shape[0] * scale, kernel)
 
 
 def weights(source: int, target: int, block: int, kernel: str = "bicubic") -> tuple[npt.NDArray[np.int64], _Weights]:
@@ -97,44 +98,46 @@ def weights(source: int, target: int, block: int, kernel: str = "bicubic") -> tu
     return starts, found
 
 
-def _reduced(picture: Pixels, scale: int, kernel: str, axis: int) -> Pixels:
-    # Every output lies at the same place between its inputs, so all of them share one set of weights.
-    offsets, weights = _taps((scale - 1) / 2, scale, kernel)
-    padded, before = _padded(picture, offsets, offsets[-1] - scale + 1, axis)
-    count = picture.shape[axis] // scale
-    starts = [before + offset for offset in offsets]
-    lines = (padded[start : start + (count - 1) * scale + 1 : scale] for start in starts)
-    return np.moveaxis(_weighted(lines, weights), 0, axis)
+def resize(picture: Pixels, width: int, height: int, kernel: str = "bicubic") -> Pixels:
+    """Bring an 8-bit picture (H, W) or (H, W, C) to any size; on an axis that shrinks, the kernel is widened.
+
+    Raises ValueError for a picture of another type, without pixels, and for a size below 1.
+    """
+    if picture.dtype != np.uint8 or not picture.size or min(width, height) < 1:
+        raise ValueError(f"cannot bring {picture.dtype} of shape {picture.shape} to {width}x{height}")
+    return _resized(_resized(picture, height, kernel, axis=0), width, kernel, axis=1)
 
 
-def _enlarged(picture: Pixels, scale: int, kernel: str, axis: int) -> Pixels:
+def _resized(picture: Pixels, length: int, kernel: str, axis: int) -> Pixels:
     size = picture.shape[axis]
-    large = np.empty([n * scale if i == axis else n for i, n in enumerate(picture.shape)], np.uint8)
-    for phase in range(scale):  # outputs at the same place between their inputs share their weights
-        offsets, weights = _taps((phase + 0.5) / scale - 0.5, 1, kernel)
-        padded, before = _padded(picture, offsets, offsets[-1], axis)
-        lines = (padded[before + offset : before + offset + size] for offset in offsets)
-        np.moveaxis(large, axis, 0)[phase::scale] = _weighted(lines, weights)
-    return large
+    step = Fraction(size, length)
+    if step == 1:
+        return picture
+    up, down = step.denominator, step.numerator
+    # Every up-th output lies at the same place between its inputs, down of them further on: they share their weights.
+    phases = [_taps((phase + 0.5) * down / up - 0.5, max(down / up, 1), kernel) for phase in range(up)]
+    before = max(max(-offsets[0], 0) for offsets, _ in phases)
+    rows = length // up  # outputs of a phase
+    last = (rows - 1) * down
+    after = max(max(offsets[-1] + last - size + 1, 0) for offsets, _ in phases)
+    padding = [(before, after) if i == axis else (0, 0) for i in range(picture.ndim)]
+    padded = np.moveaxis(np.pad(picture, padding, mode="edge"), axis, 0)
+    resized = np.empty([length if i == axis else n for i, n in enumerate(picture.shape)], np.uint8)
+    for phase, (offsets, weights) in enumerate(phases):
+        lines = (padded[before + offset : before + offset + last + 1 : down] for offset in offsets)
+        np.moveaxis(resized, axis, 0)[phase::up] = _weighted(lines, weights)
+    return resized
 
 
-def _taps(centre: float, width: int, kernel: str) -> tuple[list[int], list[float]]:
+def _taps(centre: float, width: float, kernel: str) -> tuple[list[int], list[float]]:
     """Offsets of the inputs that an output at ``centre`` sees through a kernel widened by ``width``, and weights."""
     function, reach = KERNELS[kernel]
     far = int(np.ceil(reach * width))
     offsets = np.arange(int(np.floor(centre)) - far, int(np.ceil(centre)) + far + 1)
-    weights = function((offsets - centre) / width)
+    weights = function(np.asarray((offsets - centre) / width, np.float64))
     weights /= weights.sum()
     inner = np.flatnonzero(weights)
     return offsets[inner].tolist(), weights[inner].tolist()
-
-
-def _padded(picture: Pixels, offsets: Sequence[int], after: int, axis: int) -> tuple[Pixels, int]:
-    """The picture with ``axis`` first and its edges repeated, and how many were put before it."""
-    before = max(-offsets[0], 0)
-    padding = [(0, 0)] * picture.ndim
-    padding[axis] = (before, max(after, 0))
-    return np.moveaxis(np.pad(picture, padding, mode="edge"), axis, 0), before
 
 
 def _weighted(lines: Iterable[Pixels], weights: Sequence[float]) -> Pixels:

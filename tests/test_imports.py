@@ -16,11 +16,11 @@ LAYERS = (
     ("color", "network", "metrics", "resize"),
     ("media", "engine", "pictures", "report", "progress", "repeats"),
     ("pipeline", "briefing", "train"),
-    ("prepare", "evaluate"),
+    ("prepare", "evaluate", "compare", "preview"),
     ("segments", "one_go"),
     ("distributed",),
     ("job",),
-    ("batch",),
+    ("batch", "dry_run"),
     ("commands",),
 )
 # Neighbours in a layer that must not know each other.
@@ -31,6 +31,11 @@ STRANGERS = (
     ("pipeline", "train"),
     ("briefing", "train"),
     ("job", "evaluate"),
+    ("prepare", "compare"),
+    ("evaluate", "compare"),
+    ("preview", "prepare"),
+    ("preview", "evaluate"),
+    ("preview", "compare"),
 )
 
 HOMES = {

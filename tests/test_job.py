@@ -61,7 +61,7 @@ class Listener(Silent):
     def streams(self, rows: Sequence[StreamRow]) -> None:
         self.rows += rows
 
-    def update(self, done: int) -> None:
+    def update(self, done: int, reused: int = 0) -> None:
         self.done.append(done)
 
     def notice(self, text: str) -> None:
@@ -181,7 +181,7 @@ def test_notices_are_told_before_the_first_frame_and_kept_in_the_report(tmp_path
     clip = with_subtitles(tmp_path / "in.mkv", video)
 
     class Order(Listener):
-        def update(self, done: int) -> None:
+        def update(self, done: int, reused: int = 0) -> None:
             assert (len(self.notices), len(self.rows)) == (1, 2)
             super().update(done)
 

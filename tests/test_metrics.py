@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from train_helpers import texture
 
-from rcan_video.metrics import Meter, Pixels, Score, luma_bt601, mean_score, psnr, psnr_rgb, psnr_y, ssim
+from rcan_video.metrics import Meter, Pixels, Score, luma_bt601, mean_score, psnr, psnr_rgb, psnr_y, sharpness, ssim
 
 
 def test_luma_is_that_of_matlab() -> None:
@@ -125,3 +125,9 @@ def test_the_mean_of_scores_is_that_of_decibels() -> None:
     scores = [Score(30.0, 0.5, 20.0, 0.25), Score(40.0, 0.7, 22.0, 0.75, 1.5), Score(50.0, 0.9, 24.0, 0.5, 2.5)]
     assert mean_score(scores) == Score(40.0, pytest.approx(0.7), 22.0, 0.5, 2.0)
     assert mean_score(scores[:1]) == scores[0]
+
+
+def test_sharpness_is_that_of_a_known_ramp() -> None:
+    y, x = np.mgrid[:20, :30].astype(float)
+    assert sharpness(3 * x + 4 * y) == pytest.approx(5)
+    assert sharpness(np.full((4, 4), 7.0)) == 0

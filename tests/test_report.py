@@ -9,7 +9,7 @@ import pytest
 
 from rcan_video.errors import InputError, OutputError
 from rcan_video.metrics import Pixels
-from rcan_video.report import Crop, before_after, most_detailed, write_png
+from rcan_video.report import Crop, before_after, most_detailed, stacked, write_png
 from rcan_video.resize import enlarge
 
 
@@ -41,6 +41,22 @@ def test_the_bicubic_crop_is_cut_from_the_whole_enlarged_frame(crop: Crop) -> No
     source = noise(90, 160)
     whole = enlarge(source, 2)[crop.y * 2 : (crop.y + 20) * 2, crop.x * 2 : (crop.x + 20) * 2]
     assert holds(before_after(source, noise(180, 320, 1), crop), whole.repeat(12, 0).repeat(12, 1))
+
+
+def test_other_kernels_have_panels_of_their_own() -> None:
+    source, result = noise(60, 80), noise(120, 160, 1)
+    picture = before_after(source, result, Crop(30, 20, 24, 24), kernels=("bicubic", "lanczos"))
+    for kernel in ("bicubic", "lanczos"):
+        assert holds(picture, enlarge(source, 2, kernel)[40:88, 60:108].repeat(10, 0).repeat(10, 1))
+    assert stacked([picture, picture[:50, :90]]).shape == (picture.shape[0] + 50, picture.shape[1], 3)
+
+
+def test_texture_is_more_detailed_than_one_edge() -> None:
+    picture = np.full((60, 100, 3), 120, np.uint8)
+    picture[:, :5] = 0
+    picture[20:40, 60:80] = 110 + noise(20, 20) // 12
+    crop = most_detailed(picture, 24, 24)
+    assert crop.x >= 50
 
 
 def test_the_most_detailed_part_is_found() -> None:

@@ -12,7 +12,7 @@ from train_helpers import texture
 
 from rcan_video.metrics import Pixels, psnr_y
 from rcan_video.pictures import read_picture
-from rcan_video.resize import KERNELS, enlarge, reduce
+from rcan_video.resize import KERNELS, enlarge, reduce, resize
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -125,3 +125,23 @@ def test_lanczos_of_a_single_pixel_is_the_windowed_sinc() -> None:
     assert large[10:22:2] == wanted[::-1]
     assert large == large[::-1]
     assert np.array_equal(enlarge(row.T, 2, "lanczos").T[0], large)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("length", [1, 7, 30, 45, 64, 90, 131])
+def test_any_size_keeps_what_is_flat_and_where_things_are(kernel: str, length: int) -> None:
+    assert np.all(resize(np.full((9, 60, 3), 77, np.uint8), length, 5, kernel) == 77)
+    ramp = np.arange(10, 250, 4, dtype=np.uint8)[None]
+    row = resize(ramp, length, 1, kernel)[0].astype(float)
+    line = 10 + 4 * ((np.arange(length) + 0.5) * 60 / length - 0.5)
+    inner = slice(round(length * 0.1), round(length * 0.9))
+    least = {"area": 4 / 2 + 0.5, "lanczos": 1.0}
+    assert np.abs(row - line)[inner].max(initial=0) <= least.get(kernel, 0.5)
+
+
+def test_any_size_is_the_reduction_and_the_enlargement_of_whole_factors() -> None:
+    picture = texture(1, 24)
+    assert np.array_equal(resize(picture, 8, 8), reduce(picture, 3))
+    assert np.array_equal(resize(picture, 48, 48, "lanczos"), enlarge(picture, 2, "lanczos"))
+    with pytest.raises(ValueError, match="cannot bring uint8"):
+        resize(picture, 0, 5)

@@ -59,7 +59,7 @@ class Watcher(Silent):
     def start(self, description: str, total: int | None, kept: int = 0) -> None:
         self.kept = kept
 
-    def update(self, done: int) -> None:
+    def update(self, done: int, reused: int = 0) -> None:
         self.updates.append(done)
         if self.frames is not None and done >= self.frames:
             raise self.error or KeyboardInterrupt
@@ -570,7 +570,7 @@ def test_two_runs_of_one_job_keep_apart(clip: Path, tmp_path: Path) -> None:
     job = options(clip, tmp_path / "out.mp4")
 
     class Second(Watcher):
-        def update(self, done: int) -> None:
+        def update(self, done: int, reused: int = 0) -> None:
             if done == 15:
                 with pytest.raises(OutputError, match="another run is at work in"):
                     upscale(job)
@@ -634,7 +634,7 @@ def test_max_time_stops_in_good_order(clip: Path, tmp_path: Path) -> None:
     job = options(clip, tmp_path / "out.mp4")
 
     class Slow(Watcher):
-        def update(self, done: int) -> None:
+        def update(self, done: int, reused: int = 0) -> None:
             if done == 25:
                 time.sleep(1)
 
@@ -692,7 +692,7 @@ def test_an_input_that_changes_on_the_way(clip: Path, tmp_path: Path, change: st
     content = source.read_bytes()
 
     class Changer(Watcher):
-        def update(self, done: int) -> None:
+        def update(self, done: int, reused: int = 0) -> None:
             if done == 15 and change == "vanishes":
                 source.unlink()
             elif done == 15:

@@ -297,7 +297,7 @@ def test_an_output_folder_that_is_removed_on_the_way(tmp_path: Path) -> None:
     folder.mkdir()
 
     class Remover(Silent):
-        def update(self, done: int) -> None:
+        def update(self, done: int, reused: int = 0) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
     with pytest.raises(OutputError, match="its folder or the unfinished file in it is gone"):

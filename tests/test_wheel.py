@@ -10,6 +10,7 @@ import pytest
 from clips import make_clip, read_video
 
 ROOT = Path(__file__).parents[1]
+SUFFIXES = (".py", ".typed", ".html", ".css", ".js")
 
 pytestmark = pytest.mark.slow
 
@@ -33,12 +34,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_holds_the_package_and_the_weights_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    expected = {str(p.relative_to(ROOT)) for p in (ROOT / "rcan_video").rglob("*") if p.suffix in (".py", ".typed")}
+    expected = {str(p.relative_to(ROOT)) for p in (ROOT / "rcan_video").rglob("*") if p.suffix in SUFFIXES}
     expected |= {f"rcan_video/weights/{p.name}" for p in (ROOT / "weights").iterdir()}
     (info,) = {name.partition("/")[0] for name in names if ".dist-info/" in name}
     expected |= {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")}
     assert names == expected
-    assert {"rcan_video/py.typed", "rcan_video/weights/index.json", "rcan_video/weights/fast-x2.safetensors"} <= names
+    assert {
+        "rcan_video/py.typed",
+        "rcan_video/compare/page.html",
+        "rcan_video/weights/index.json",
+        "rcan_video/weights/fast-x2.safetensors",
+    } <= names
 
 
 def test_the_main_job_runs_from_it_alone(wheel: Path, tmp_path: Path) -> None:

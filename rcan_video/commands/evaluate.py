@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
-
 import click
 
+from rcan_video.commands.saying import saying
 from rcan_video.commands.shell import run_command
 from rcan_video.options import SCALES, EvalOptions, ModelOptions
 from rcan_video.version import __version__
+
+_NAME = "rcan-video-eval"
 
 _EPILOG = """
 Exit codes: 0 all well, 1 a bug, 2 wrong usage, 3 input, 4 output, 5 weights, 6 device or memory, 130 interrupted.
@@ -60,7 +59,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option("-y", "--overwrite", is_flag=True, help="Replace existing files.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the table and errors alone.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.version_option(__version__, prog_name="rcan-video-eval", message="%(prog)s %(version)s")
+@click.version_option(__version__, prog_name=_NAME, message="%(prog)s %(version)s")
 def command(
     hr: tuple[str, ...],
     lr: str | None,
@@ -104,25 +103,10 @@ def command(
         sheet=sheet,
         overwrite=overwrite,
     )
-    with _saying(quiet) as say:
+    with saying(_NAME, quiet=quiet) as say:
         found = evaluate(options, say)
     click.echo(markdown(found))
 
 
-@contextlib.contextmanager
-def _saying(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """What is being done: on a line of its own on a terminal, in lines elsewhere."""
-    if quiet or sys.stderr is None:
-        yield lambda text: None
-    elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.text import Text
-
-        with Console(stderr=True).status("") as status:
-            yield lambda text: status.update(Text(text))
-    else:
-        yield lambda text: click.echo(f"rcan-video-eval: {text}", err=True)
-
-
 def main() -> None:
-    run_command(command, "rcan-video-eval")
+    run_command(command, _NAME)

@@ -10,6 +10,7 @@ import click
 from rcan_video.commands import config, lists
 from rcan_video.commands.completion import SHELLS, print_completion
 from rcan_video.commands.display import ProgressName
+from rcan_video.commands.look import PreviewTime
 from rcan_video.commands.params import Choice, PathName, Rate, Scale, Seconds, Size, Span, Word, pairs
 from rcan_video.commands.sections import options_of
 from rcan_video.options import (
@@ -167,6 +168,22 @@ JOB = (
         help="Where unfinished work is kept.  [default: beside the output, as OUTPUT.rcan]",
     ),
     _job("--restart", is_flag=True, standing=False, help="Begin again, whatever an interrupted run has done."),
+    _job(
+        "--preview",
+        type=PreviewTime(),
+        metavar="[TIME]",
+        is_flag=False,
+        flag_value="auto",
+        standing=False,
+        help="Write a picture into OUTPUT (.png) instead: this frame, or three, by bicubic, Lanczos and RCAN.",
+    ),
+    _job(
+        "--dry-run",
+        is_flag=True,
+        standing=False,
+        help="Say what would be done, and what time, disk and memory it takes; write nothing.",
+    ),
+    _job("--json", "as_json", is_flag=True, standing=False, help="With --dry-run: as one JSON object."),
     _job("--max-time", type=Span(), metavar="TIME", help="Stop after this long (90m, 8h); run again to go on."),
 )
 BATCH = (

@@ -11,11 +11,12 @@ from click.core import ParameterSource
 from rcan_video.commands import flags
 from rcan_video.commands.config import NAME, files_read
 from rcan_video.commands.display import open_display
+from rcan_video.commands.look import say_dry_run, write_preview
 from rcan_video.commands.params import PathName
 from rcan_video.commands.sections import Command
 from rcan_video.commands.shell import Shell, run_command
 from rcan_video.errors import InputError, damage_sentence
-from rcan_video.options import BatchOptions
+from rcan_video.options import BatchOptions, Options
 from rcan_video.progress import Display
 from rcan_video.version import __version__
 
@@ -44,11 +45,19 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None
     interrupted, however it was, goes on where it stopped when it is run again.
     """
     given["quiet"] = _is_quiet(ctx)
+    looks = _looks(given)
     shell = ctx.ensure_object(Shell)
     if given["out_dir"] is None:
         input, output = _one_job(paths, given)
+        options = flags.options_from(given, input, output)
+        if given["dry_run"]:
+            say_dry_run(options, as_json=given["as_json"], quiet=given["quiet"])
+            return
         shell.display = _open_display(ctx, given, (input, output))
-        _upscale_one(input, output, given, shell.display)
+        if looks:
+            write_preview(options, given["preview"], shell.display)
+        else:
+            _upscale_one(options, shell.display)
     else:
         from rcan_video.batch import plan, run_batch
 
@@ -81,12 +90,24 @@ def _is_quiet(ctx: click.Context) -> bool:
     return quiet < progress
 
 
-def _upscale_one(input: str, output: str, given: dict[str, Any], display: Display) -> None:
+def _looks(given: dict[str, Any]) -> bool:
+    """Whether something is looked at instead of computed. Raises click.UsageError."""
+    preview, dry_run = given["preview"] is not None, bool(given["dry_run"])
+    if given["as_json"] and not dry_run:
+        raise click.UsageError("--json is for --dry-run: give that too, or leave it out")
+    if preview and dry_run:
+        raise click.UsageError("--dry-run and --preview are two questions: ask one at a time")
+    if (preview or dry_run) and given["out_dir"] is not None:
+        raise click.UsageError(f"--{'preview' if preview else 'dry-run'} is for one input: leave --out-dir out")
+    return preview or dry_run
+
+
+def _upscale_one(options: Options, display: Display) -> None:
     from rcan_video.job import upscale
 
-    report = upscale(flags.options_from(given, input, output), display)
+    report = upscale(options, display)
     if report.damaged:
-        raise InputError(damage_sentence(input, report.output))
+        raise InputError(damage_sentence(options.input, report.output))
 
 
 def _open_display(ctx: click.Context, given: dict[str, Any], media: tuple[str, ...] | list[str]) -> Display:

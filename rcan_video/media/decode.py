@@ -59,7 +59,8 @@ class Source:
     With an ``index`` of the file, what lies before the part, or before the place to ``resume`` at, is not decoded
     where that changes nothing. Not for two threads at once, but it may be handed from one to another.
 
-    ``end`` is the PTS that the part ends before, in ticks, None where it has no end of its own. ``damage`` counts what
+    ``origin`` is the PTS of the input's first frame, ``end`` the one that the part ends before, in ticks, None where it
+    has no end of its own. ``damage`` counts what
     could not be decoded; with ``on_corrupt`` "fail" the first of it ends the reading.
 
     Raises InputError: nothing to open, no video, no frame that can be decoded, no frame in the chosen part, damage
@@ -291,8 +292,8 @@ class Source:
         if first is None:
             why = "its packets are damaged or encrypted" if self.damage else "it holds none"
             raise InputError(f"not one frame of {shown(self._path)} can be decoded: {why}")
-        origin = first[1]
-        wanted = origin + ceil(start / self._time_base)
+        self.origin = first[1]
+        wanted = self.origin + ceil(start / self._time_base)
         self._from = wanted * self._time_base
         if first[1] < wanted:
             first = self._land(wanted)

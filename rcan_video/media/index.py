@@ -91,6 +91,12 @@ class Index:
         found: npt.NDArray[np.int64] = self.pts[self.flags & _DISCARD != 0]
         return found
 
+    @cached_property
+    def keyframes(self) -> npt.NDArray[np.int64]:
+        """PTS of the keyframes, in the order of the file."""
+        keyframes: npt.NDArray[np.int64] = self.pts[self.flags & _KEY != 0]
+        return keyframes
+
     def between(self, start: int, end: int | None) -> npt.NDArray[np.int64]:
         """Those of ``times`` from ``start`` on and before ``end``, in ticks."""
         last = None if end is None else np.searchsorted(self.times, end)
@@ -101,13 +107,12 @@ class Index:
         """Whether a decoder that lands on a keyframe gives the frames and the PTS that it gives when it reads from the
         top. It does not where times are missing, repeated, out of order or made up."""
         known = self.dts != _NONE
-        keys = self.pts[self.flags & _KEY != 0]
         return bool(
             self.container not in _NO_TIMES
             and (self.pts != _NONE).all()
             and len(np.unique(self.pts)) == len(self.pts)
             and (np.diff(self.dts[known]) >= 0).all()
-            and (np.diff(keys) > 0).all()
+            and (np.diff(self.keyframes) > 0).all()
             and (self.dts[known] <= self.pts[known]).all()
         )
 

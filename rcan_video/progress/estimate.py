@@ -152,6 +152,11 @@ def resident_bytes() -> int | None:
     with suppress(OSError, ValueError, IndexError):
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+    return peak_bytes()
+
+
+def peak_bytes() -> int | None:
+    """The most memory that this process has held; None on Windows."""
     try:
         import resource
     except ImportError:

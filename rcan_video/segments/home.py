@@ -48,14 +48,16 @@ def may_be_finished(folder: Path, output: Path) -> bool:
         return False
 
 
-def finished(folder: Path, output: Path, now: Mapping[str, str]) -> Done | None:
+def finished(folder: Path, output: Path, now: Mapping[str, str], *, look: bool = False) -> Done | None:
     """What was done of a job whose ``output`` has its name, where only its ``folder`` is left to be removed: that
-    happens here. None for any other state, and where it was another job than ``now``. Raises OutputError."""
-    with JobFolder(folder) as job:
+    happens here, but for ``look``. None for any other state, and where it was another job than ``now``. Raises
+    OutputError."""
+    with JobFolder(folder, look=look) as job:
         if job.done.joined is None or job.done.joined != output.stat().st_size:
             return None
         same = all(job.plan.identity.get(name) == value for name, value in now.items())
-        job.remove()
+        if not look:
+            job.remove()
         return job.done if same else None
 
 

@@ -141,10 +141,15 @@ def _begin(job: Job, folder: JobFolder, target: VideoTarget, index: Index, hands
 
 
 def _plan(job: Job, now: Mapping[str, str], hands: Hands, index: Index) -> Plan:
+    times, frames = expected_frames(job, index)
+    return cut(now, hands.length(frames), frames, times or None)
+
+
+def expected_frames(job: Job, index: Index) -> tuple[list[int], int]:
+    """PTS of the frames to come, none where they are not to be trusted, and how many frames to expect."""
     source = job.source
     times = index.between(source.info.start, source.end).tolist() if index.seekable and job.pace.stateless else []
-    frames = len(times) or _expected(job, index)
-    return cut(now, hands.length(frames), frames, times or None)
+    return times, len(times) or _expected(job, index)
 
 
 def _expected(job: Job, index: Index) -> int:

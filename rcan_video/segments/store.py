@@ -67,32 +67,33 @@ class Done:
 
 class JobFolder:
     """The folder at ``path``, made where it is missing, for this process alone while the ``with`` lasts. ``suffix`` is
-    that of the segments' files. ``restart``: whatever was done is not even looked at.
+    that of the segments' files. ``restart``: whatever was done is not even looked at. ``look``: it is read and no more;
+    nothing is made, locked or removed.
 
     It stays where something of the job is done, and goes where nothing is. Raises OutputError: it cannot be made,
     another process works in it, or others could have put something into it.
     """
 
-    def __init__(self, path: Path, suffix: str = "mp4", *, restart: bool = False) -> None:
+    def __init__(self, path: Path, suffix: str = "mp4", *, restart: bool = False, look: bool = False) -> None:
         self.path = path
         self._suffix = suffix
         self._plan: Plan | None = None
         self.done = Done()
-        self._lock = self._hold()
+        self._lock = None if look else self._hold()
         try:
             if not restart:
                 self._load()
         except BaseException:
-            os.close(self._lock)
+            self._let_go()
             raise
 
     def __enter__(self) -> JobFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self.done.records and self.done.joined is None:
+        if self._lock is not None and not self.done.records and self.done.joined is None:
             self.remove()
-        os.close(self._lock)
+        self._let_go()
 
     @property
     def begun(self) -> bool:
@@ -246,6 +247,10 @@ class JobFolder:
                 if os.path.samestat(os.fstat(handle), (self.path / _LOCK).stat()):
                     return handle
             os.close(handle)  # whoever held it has removed the folder meanwhile
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
 
     def _check(self) -> None:
         """Nobody else may write here: what lies in the folder is believed."""
