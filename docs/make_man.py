@@ -12,6 +12,7 @@ import click
 
 COMMANDS = {
     "rcan-video": "upscale",
+    "rcan-video-compare": "compare",
     "rcan-video-eval": "evaluate",
     "rcan-video-bench": "bench",
     "rcan-video-train": "train",

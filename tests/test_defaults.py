@@ -352,5 +352,6 @@ WITHOUT_DEFAULT = {
     "--height",
     "--size",
     "--fit",
+    "--preview",
     "--completion",
 }

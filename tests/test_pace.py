@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from clips import make_clip, read_packets, read_video
 
 from rcan_video import FrameOptions, Options, probe, upscale
+from rcan_video.commands.shell import Shell
 from rcan_video.commands.upscale import command
 from rcan_video.errors import UsageError
 from rcan_video.frames import ColorSpec, Frame, PlaneLayout, VideoInfo
@@ -253,7 +254,8 @@ def test_at_the_command_line(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mkv", size=SIZE, pts=UNEVEN, time_base=MS, last_duration=40)
 
     def call(name: str, *arguments: str) -> Result:
-        return CliRunner().invoke(command, [str(clip), str(tmp_path / name), "--threads", "1", *arguments])
+        line = [str(clip), str(tmp_path / name), "--threads", "1", *arguments]
+        return CliRunner().invoke(command, line, obj=Shell("rcan-video"))
 
     done = call("out.mkv", "--fps-mode", "cfr", "--fps", "50/2")
     assert done.exit_code == 0, done.output

@@ -36,6 +36,8 @@ def test_it_holds_the_package_and_the_weights_and_nothing_else(wheel: Path) -> N
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {str(p.relative_to(ROOT)) for p in (ROOT / "rcan_video").rglob("*") if p.suffix in SUFFIXES}
     expected |= {f"rcan_video/weights/{p.name}" for p in (ROOT / "weights").iterdir()}
+    data = "rcan_video-0.1.0.data/data/share/man/man1"
+    expected |= {f"{data}/{page.name}" for page in (ROOT / "docs" / "man").iterdir()}
     (info,) = {name.partition("/")[0] for name in names if ".dist-info/" in name}
     expected |= {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")}
     assert names == expected

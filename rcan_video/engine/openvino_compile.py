@@ -6,20 +6,29 @@ what compiling took. So another one does both and hands over what came out, as t
 
 from __future__ import annotations
 
-import pickle
+import json
 import signal
 import subprocess
 import sys
-from typing import Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import openvino
 
 from rcan_video.engine.task import Task
+from rcan_video.errors import WeightsError
+from rcan_video.frames import ColorSpec, PlaneLayout
+from rcan_video.network.catalog import LoadedModel
 
 DEVICE = "CPU"
 
 # The path of modules as this process has it, whoever set it.
 _CHILD = "import sys; sys.path[:] = sys.argv[1:]; from rcan_video.engine.openvino_compile import child; child()"
+
+
+# Errors that mean something to whoever asked; all else is OpenVINO's.
+_KINDS: dict[str, type[Exception]] = {"WeightsError": WeightsError, "MemoryError": MemoryError}
 
 
 def settings(threads: int | None) -> dict[str, Any]:
@@ -41,31 +50,54 @@ def compile_task(task: Task, threads: int | None) -> bytes:
 
 
 def child() -> None:
-    """The other process: a pickled task and its threads on standard input, bytes or an exception on standard output,
-    pickled."""
+    """The other process: ``_written`` on standard input; on standard output what was compiled, or an error's kind and
+    text."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both: the first process ends this one
-    answer: object
     try:
-        answer = _here(*pickle.load(sys.stdin.buffer))
+        made = _here(*_read(sys.stdin.buffer))
+        answer = [b"made", made]
     except Exception as error:
-        answer = error
-    sys.stdout.buffer.write(pickle.dumps(answer))
+        answer = [type(error).__name__.encode(), str(error).encode()]
+    sys.stdout.buffer.write(b"\n".join(answer))
 
 
 def _apart(task: Task, threads: int | None) -> bytes:
     line = [sys.executable, "-c", _CHILD, *sys.path]
-    done = subprocess.run(line, input=pickle.dumps((task, threads)), capture_output=True)
+    done = subprocess.run(line, input=_written(task, threads), capture_output=True)
     if done.returncode == -signal.SIGKILL:  # as the kernel does it when memory runs out
         raise MemoryError
-    try:
-        answer = pickle.loads(done.stdout)
-    except (EOFError, pickle.UnpicklingError) as error:
+    if done.returncode:
         said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
-        raise RuntimeError(f"the process that compiles has failed: {said}") from error
-    if isinstance(answer, Exception):
-        raise answer
-    assert isinstance(answer, bytes)
-    return answer
+        raise RuntimeError(f"the process that compiles has failed: {said}")
+    kind, _, content = done.stdout.partition(b"\n")
+    if kind != b"made":
+        raise _KINDS.get(kind.decode(), RuntimeError)(content.decode())
+    return content
+
+
+def _written(task: Task, threads: int | None) -> bytes:
+    """A line of JSON, and the bytes of the checkpoint."""
+    model = task.model
+    sides = [
+        (asdict(layout), (color.matrix, color.full_range, color.siting)) for layout, color in (task.source, task.target)
+    ]
+    head = {
+        "model": (model.name, str(model.path), model.sha256, model.scale),
+        "sides": sides,
+        "rest": (task.size, task.tile, task.precision, task.reduced),
+        "threads": threads,
+    }
+    return json.dumps(head).encode() + b"\n" + model.content
+
+
+def _read(stream: BinaryIO) -> tuple[Task, int | None]:
+    head = json.loads(stream.readline())
+    name, path, sha256, scale = head["model"]
+    source, target = ((PlaneLayout(**layout), ColorSpec(*color)) for layout, color in head["sides"])
+    size, tile, precision, reduced = head["rest"]
+    model = LoadedModel(name, Path(path), sha256, scale, stream.read())
+    reduced = None if reduced is None else tuple(reduced)
+    return Task(model, source, target, tuple(size), tile, precision, reduced), head["threads"]
 
 
 def _here(task: Task, threads: int | None) -> bytes:

@@ -46,12 +46,12 @@ class LoadedModel:
     path: Path
     sha256: str
     scale: int
-    _content: bytes = field(repr=False)
+    content: bytes = field(repr=False)
 
     @cached_property
     def net(self) -> RCAN:
         """The network, ready to run (eval, float32, CPU). The first time loads torch; raises WeightsError."""
-        return _build(self._content, self.path)
+        return _build(self.content, self.path)
 
 
 def entries() -> tuple[Entry, ...]:
