@@ -448,7 +448,7 @@ def test_on_a_real_cluster(
 def test_no_cluster_at_that_address(
     command: Callable[..., subprocess.CompletedProcess[str]], clip: Path, tmp_path: Path
 ) -> None:
-    done = command(str(clip), str(tmp_path / "out.mp4"), "--ray", "auto", "-q")
+    done = command(str(clip), str(tmp_path / "out.mp4"), "--ray", "127.0.0.1:9", "-q")
     assert done.returncode == 6
-    assert done.stderr.startswith("rcan-video: there is no Ray cluster at auto (")
+    assert done.stderr.startswith("rcan-video: there is no Ray cluster at 127.0.0.1:9 (")
     assert done.stderr.count("\n") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ _STORE_BYTES = 1 << 30
 _PARCELS = 0.5
 # Seconds between two looks at the nodes of the cluster: they come and go.
 _LOOK = 5.0
+# Seconds that a head node may take to answer at all.
+_KNOCK = 10.0
 _DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -78,6 +81,7 @@ class RayCrew:
                 "object_store_memory": _STORE_BYTES,
             }
         try:
+            _knock(address)
             self._ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             text = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
@@ -175,3 +179,10 @@ class RayCrew:
         self._size = sum(
             min(int(room.get(kind, 0) // amount) for kind, amount in self._needs.items() if amount) for room in rooms
         )
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK).close()
