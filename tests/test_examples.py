@@ -1,13 +1,22 @@
 import importlib.util
+import os
+import re
+import shutil
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
 import av
 import cv2
+import example_shell
 import numpy as np
 import pytest
+from example_blocks import PAGES, ROOT, Block, blocks, furnish
+from example_shell import make_stubs
 
 from rcan_video.metrics import psnr, psnr_y
 
@@ -166,3 +175,101 @@ def test_one_sentence_when_it_cannot_be_drawn(
     said = capsys.readouterr()
     assert stopped.value.code == code
     assert words in said.err and said.err.count("\n") == 1 and not said.out
+
+
+# --- the examples of the documentation
+
+NOT_RUN = {
+    ("README.md", "make demo    # upscales examples/sample.mp4; then look at build/demo_x2.mp4 and build/demo.png"): (
+        "installs into a new environment; CI runs both commands"
+    ),
+}
+"""Blocks with the mark ``no-run``, by page and first line, and why."""
+
+BLOCKS = [block for page in PAGES for block in blocks(page) if block.language in ("sh", "python")]
+RUN = [block for block in BLOCKS if block.runs]
+
+
+def called(block: Block) -> str:
+    return f"{block.page}:{block.line}"
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a shell that finds the commands, and they their defaults: one thread of the CPU."""
+    bash = shutil.which("bash")
+    if bash is None or not hasattr(os, "fork"):
+        pytest.skip("examples are for bash, and run in forks")
+    folder = Path(tempfile.mkdtemp(prefix="rv"))  # short: the address of a socket has some 100 characters
+    address = str(folder / "s")
+    stubs = tmp_path_factory.mktemp("bin")
+    make_stubs(stubs, address)
+    environment = {
+        **os.environ,
+        "PATH": f"{stubs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore",  # that a process with threads forks
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "RCAN_VIDEO_DEVICE": "cpu",
+        "RCAN_VIDEO_ENGINE": "torch",
+        "RCAN_VIDEO_THREADS": "1",
+        "RCAN_VIDEO_PRESET": "ultrafast",
+    }
+    server = subprocess.Popen(
+        [sys.executable, example_shell.__file__, address], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None and server.stdout.readline() == "ready\n"
+        yield environment
+    finally:
+        server.kill()
+        server.communicate()
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("block", RUN, ids=called)
+def test_an_example_runs(block: Block, shell: dict[str, str], tmp_path: Path) -> None:
+    if "ffmpeg" in block.code and shutil.which("ffmpeg") is None:
+        pytest.skip("no ffmpeg on this machine")
+    furnish(block, tmp_path)
+    code, script = block.code, tmp_path / f".example.{block.language}"
+    script.write_text(code, encoding="utf-8")
+    command = ["bash", "-eu", "-o", "pipefail"] if block.language == "sh" else ["python"]
+    done = subprocess.run(
+        [*command, str(script)],
+        cwd=tmp_path,
+        env=shell,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, f"{called(block)}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_not_run_is_marked_and_known() -> None:
+    marked = {(block.page, block.first) for block in BLOCKS if not block.runs}
+    assert marked == set(NOT_RUN)
+    assert len(RUN) > 20
+
+
+def test_no_example_hides_from_the_tests() -> None:
+    """Commands stand in blocks that say what they are, not in bare or indented ones."""
+    command = re.compile(r"(\$ )?(rcan-video|ffmpeg|python|pip|make|import|from) ")
+    for page in PAGES:
+        for block in blocks(page):
+            assert block.language in ("sh", "python", "toml", "yaml", "json", "") and (
+                block.language or not any(command.match(line) for line in block.code.splitlines())
+            ), called(block)
+        text = page.read_text(encoding="utf-8")
+        for line in text.splitlines():
+            assert not command.match(line.removeprefix("    ")) or not line.startswith("    "), f"{page.name}: {line}"
+
+
+def test_a_wrong_example_fails(shell: dict[str, str], tmp_path: Path) -> None:
+    for language, code in (("sh", "rcan-video in.mp4 out.mp4 --scael 2 | cat\ntrue\n"), ("python", "1 / 0\n")):
+        (tmp_path / language).mkdir()
+        with pytest.raises(AssertionError, match="there is no option --scael|ZeroDivisionError"):
+            test_an_example_runs(Block("README.md", 1, language, code), shell, tmp_path / language)
