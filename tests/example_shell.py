@@ -1,8 +1,8 @@
 """A shell for the examples of the documentation: commands run in forks of one process that has loaded torch already.
 
-``python example_shell.py SOCKET`` serves; ``make_stubs`` writes the programs that a shell then finds on its path. A stub
-hands its arguments, environment, folder and standard descriptors to the server, whose fork runs the real ``main`` of the
-command on them: what an example does is what it does for people, but for the second that each start would cost.
+``python example_shell.py SOCKET`` serves; ``make_stubs`` writes the programs that a shell then finds on its path. A
+stub hands its arguments, environment, folder and standard descriptors to the server, whose fork runs the real ``main``
+of the command on them: what an example does is what it does for people, but for the second that each start would cost.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def serve(address: str) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen()
-        print("ready", flush=True)
+        os.write(1, b"ready\n")
         while True:
             client, _ = server.accept()
             if os.fork() == 0:
