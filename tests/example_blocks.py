@@ -50,6 +50,11 @@ def blocks(page: Path) -> list[Block]:
     ]
 
 
+def without_blocks(page: Path) -> str:
+    """The text of a page between its fenced blocks."""
+    return _BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
 # --- what lies in the folder of a block: the files that it names, of those that examples are about
 
 

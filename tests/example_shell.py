@@ -8,6 +8,7 @@ of the command on them: what an example does is what it does for people, but for
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import runpy
@@ -27,10 +28,11 @@ LONGEST = 60  # seconds of a command
 
 _STUB = """#!{python} -IS
 import json, os, socket, sys
+given = [number for number in range(10) if os.path.exists(f"/dev/fd/{{number}}")]
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-order = json.dumps([{name!r}, sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
-socket.send_fds(server, [len(order).to_bytes(4, "big")], [0, 1, 2])
+order = json.dumps([{name!r}, sys.argv[1:], os.getcwd(), dict(os.environ), given]).encode()
+socket.send_fds(server, [len(order).to_bytes(4, "big")], given)
 server.sendall(order)
 sys.exit(int(server.recv(8) or b"99"))
 """
@@ -66,12 +68,17 @@ def _answer(client: socket.socket) -> None:
     signal.alarm(LONGEST)
     code = 98
     try:
-        size, descriptors, _, _ = socket.recv_fds(client, 4, 3)
+        client = socket.socket(
+            fileno=fcntl.fcntl(client.detach(), fcntl.F_DUPFD, 20)
+        )  # out of the way of those to come
+        size, received, _, _ = socket.recv_fds(client, 4, 10)
         length, order = int.from_bytes(size, "big"), b""
         while len(order) < length:
             order += client.recv(length - len(order))
-        name, arguments, folder, environment = json.loads(order)
-        for number, descriptor in enumerate(descriptors):
+        name, arguments, folder, environment, given = json.loads(order)
+        received = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 20) for descriptor in received]
+        os.closerange(0, 20)
+        for number, descriptor in zip(given, received, strict=True):
             os.dup2(descriptor, number)
             os.close(descriptor)
         os.chdir(folder)
@@ -82,8 +89,7 @@ def _answer(client: socket.socket) -> None:
     finally:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
-        for number in range(3):  # whoever reads a pipe sees its end before the exit code is known
-            os.close(number)
+        os.closerange(0, 20)  # whoever reads a pipe sees its end before the exit code is known
         client.sendall(str(code).encode())
         os._exit(0)
 
