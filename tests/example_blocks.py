@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -121,9 +122,11 @@ def _pictures(path: Path) -> None:
         cv2.imwrite(str(path / f"p{number}.png"), cv2.resize(picture, (128, 96)))
 
 
+def _web(path: Path) -> None:
+    make_clip(path, size=(480, 270), frames=1)
+
+
 def _list(path: Path) -> None:
-    for name in ("one.mkv", "two.mkv"):
-        _short(path.parent / name)
     path.write_text("# the films of tonight\none.mkv\ntwo.mkv\n", encoding="utf-8")
 
 
@@ -133,6 +136,7 @@ FILES: Mapping[str, Callable[[Path], None]] = {
     "one.mkv": _short,
     "two.mkv": _short,
     "holiday.mp4": _plain,
+    "web.mp4": _web,
     "clip.webm": _webm,
     "capture.mkv": _interlaced,
     "dvd.vob": _dvd,
@@ -154,8 +158,20 @@ MORE: Mapping[str, Mapping[str, Callable[[Path], None]]] = {
 """On these pages the outputs of the main command are there, too."""
 
 
-def furnish(block: Block, folder: Path) -> None:
-    """Put what ``block`` names into ``folder``."""
-    for name, make in {**FILES, **MORE.get(block.page, {})}.items():
-        if re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w-])", block.code) and not (folder / name).exists():
-            make(folder / name)
+LISTED: Mapping[str, tuple[str, ...]] = {"films.txt": ("one.mkv", "two.mkv")}
+"""What a list names."""
+
+
+def furnish(block: Block, folder: Path, pool: Path) -> None:
+    """Put what ``block`` names into ``folder``; each is made once, in ``pool``."""
+    own = MORE.get(block.page, {})
+    named = [name for name in {**FILES, **own} if re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w-])", block.code)]
+    for name in {*named, *(listed for name in named for listed in LISTED.get(name, ()))}:
+        kept = pool / (block.page.replace("/", "_") if name in own else "") / name
+        if not kept.exists():
+            kept.parent.mkdir(exist_ok=True)
+            (own.get(name) or FILES[name])(kept)
+        if kept.is_dir():
+            shutil.copytree(kept, folder / name)
+        else:
+            shutil.copy(kept, folder / name)

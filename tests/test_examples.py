@@ -235,11 +235,17 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the files that examples name are kept."""
+    return tmp_path_factory.mktemp("pool")
+
+
 @pytest.mark.parametrize("block", RUN, ids=called)
-def test_an_example_runs(block: Block, shell: dict[str, str], tmp_path: Path) -> None:
+def test_an_example_runs(block: Block, shell: dict[str, str], pool: Path, tmp_path: Path) -> None:
     if "ffmpeg" in block.code and shutil.which("ffmpeg") is None:
         pytest.skip("no ffmpeg on this machine")
-    furnish(block, tmp_path)
+    furnish(block, tmp_path, pool)
     code, script = block.code, tmp_path / f".example.{block.language}"
     script.write_text(code, encoding="utf-8")
     command = ["bash", "-eu", "-o", "pipefail"] if block.language == "sh" else ["python"]
@@ -254,6 +260,14 @@ def test_an_example_runs(block: Block, shell: dict[str, str], tmp_path: Path) ->
     )
     assert done.returncode == 0, f"{called(block)}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("block", [b for page in PAGES for b in blocks(page) if b.language == "toml"], ids=called)
+def test_standing_choices_are_read(block: Block, shell: dict[str, str], pool: Path, tmp_path: Path) -> None:
+    (tmp_path / "rcan-video.toml").write_text(block.code, encoding="utf-8")
+    use = Block(block.page, block.line, "sh", "rcan-video season1 --out-dir up\n")
+    test_an_example_runs(use, shell, pool, tmp_path)
+    assert len(list((tmp_path / "up").iterdir())) == 2
 
 
 def test_what_is_not_run_is_marked_and_known() -> None:
@@ -276,8 +290,8 @@ def test_no_example_hides_from_the_tests() -> None:
             assert not (line.startswith("    ") and command.match(line.strip())), f"{page.name}: {line}"
 
 
-def test_a_wrong_example_fails(shell: dict[str, str], tmp_path: Path) -> None:
+def test_a_wrong_example_fails(shell: dict[str, str], pool: Path, tmp_path: Path) -> None:
     for language, code in (("sh", "rcan-video in.mp4 out.mp4 --scael 2 | cat\ntrue\n"), ("python", "1 / 0\n")):
         (tmp_path / language).mkdir()
         with pytest.raises(AssertionError, match=r"there is no option --scael|ZeroDivisionError"):
-            test_an_example_runs(Block("README.md", 1, language, code), shell, tmp_path / language)
+            test_an_example_runs(Block("README.md", 1, language, code), shell, pool, tmp_path / language)
