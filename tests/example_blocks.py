@@ -166,7 +166,8 @@ def furnish(block: Block, folder: Path, pool: Path) -> None:
     """Put what ``block`` names into ``folder``; each is made once, in ``pool``."""
     own = MORE.get(block.page, {})
     named = [name for name in {**FILES, **own} if re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w-])", block.code)]
-    for name in {*named, *(listed for name in named for listed in LISTED.get(name, ()))}:
+    listed = {entry for name in named for entry in LISTED.get(name, ())}
+    for name in {*named, *listed}:
         kept = pool / (block.page.replace("/", "_") if name in own else "") / name
         if not kept.exists():
             kept.parent.mkdir(exist_ok=True)

@@ -25,6 +25,7 @@ COMMANDS = {
     "rcan-video-train": "train",
 }
 LONGEST = 60  # seconds of a command
+_ABOVE = 20  # descriptors below are those of the command
 
 _STUB = """#!{python} -IS
 import json, os, socket, sys
@@ -68,16 +69,14 @@ def _answer(client: socket.socket) -> None:
     signal.alarm(LONGEST)
     code = 98
     try:
-        client = socket.socket(
-            fileno=fcntl.fcntl(client.detach(), fcntl.F_DUPFD, 20)
-        )  # out of the way of those to come
+        client = socket.socket(fileno=_high(client.detach()))
         size, received, _, _ = socket.recv_fds(client, 4, 10)
         length, order = int.from_bytes(size, "big"), b""
         while len(order) < length:
             order += client.recv(length - len(order))
         name, arguments, folder, environment, given = json.loads(order)
-        received = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 20) for descriptor in received]
-        os.closerange(0, 20)
+        received = [_high(descriptor) for descriptor in received]
+        os.closerange(0, _ABOVE)
         for number, descriptor in zip(given, received, strict=True):
             os.dup2(descriptor, number)
             os.close(descriptor)
@@ -89,9 +88,14 @@ def _answer(client: socket.socket) -> None:
     finally:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
-        os.closerange(0, 20)  # whoever reads a pipe sees its end before the exit code is known
+        os.closerange(0, _ABOVE)  # whoever reads a pipe sees its end before the exit code is known
         client.sendall(str(code).encode())
         os._exit(0)
+
+
+def _high(descriptor: int) -> int:
+    """The same under a number that no command is given."""
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD, _ABOVE)
 
 
 def _run(name: str, arguments: list[str]) -> int:
