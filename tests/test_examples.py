@@ -1,13 +1,22 @@
 import importlib.util
+import os
+import re
+import shutil
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
 import av
 import cv2
+import example_shell
 import numpy as np
 import pytest
+from example_blocks import PAGES, ROOT, Block, blocks, furnish, without_blocks
+from example_shell import make_stubs
 
 from rcan_video.metrics import psnr, psnr_y
 
@@ -166,3 +175,122 @@ def test_one_sentence_when_it_cannot_be_drawn(
     said = capsys.readouterr()
     assert stopped.value.code == code
     assert words in said.err and said.err.count("\n") == 1 and not said.out
+
+
+# --- the examples of the documentation
+
+_OTHERS = "of a data set or a checkpoint that is not part of the repository"
+NOT_RUN = {
+    ("README.md", "make demo"): "installs into a new environment; CI runs both commands",
+    ("docs/cluster.md", "pip install"): "installs, and needs machines of a cluster",
+    ("docs/cluster.md", "#!/bin/bash"): "is for a Slurm cluster",
+    ("docs/evaluation.md", "rcan-video-eval HR --lr"): _OTHERS,
+    ("docs/evaluation.md", "rcan-video-eval D/sr/Set5"): _OTHERS,
+    ("docs/evaluation.md", "rcan-video-eval CLIP"): _OTHERS,
+    ("docs/fidelity.md", "python benchmarks/fidelity.py"): _OTHERS,
+    ("docs/models.md", "rcan-video in.mp4 out.mp4 --model RCAN_BIX2.pt"): _OTHERS,
+    ("docs/recipes.md", "rcan-video in.mp4 out.mp4 --device cuda:0,cuda:1"): "needs two GPUs",
+    ("docs/training.md", "rcan-video-train PICTURES"): _OTHERS,
+}
+"""Blocks with the mark ``no-run``, by page and the beginning of the first line, and why."""
+
+BLOCKS = [block for page in PAGES for block in blocks(page) if block.language in ("sh", "python")]
+RUN = [block for block in BLOCKS if block.runs]
+
+
+def called(block: Block) -> str:
+    return f"{block.page}:{block.line}"
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a shell that finds the commands, and they their defaults: one thread of the CPU."""
+    if shutil.which("bash") is None or sys.platform != "linux":
+        pytest.skip("examples are for bash, and run in forks of a process with torch, which is safe on Linux alone")
+    folder = Path(tempfile.mkdtemp(prefix="rv"))  # short: the address of a socket has some 100 characters
+    address = str(folder / "s")
+    stubs = tmp_path_factory.mktemp("bin")
+    make_stubs(stubs, address)
+    environment = {
+        **os.environ,
+        "PATH": f"{stubs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore",  # that a process with threads forks
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "RCAN_VIDEO_DEVICE": "cpu",
+        "RCAN_VIDEO_ENGINE": "torch",
+        "RCAN_VIDEO_THREADS": "1",
+    }
+    server = subprocess.Popen(
+        [sys.executable, example_shell.__file__, address], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None and server.stdout.readline() == "ready\n"
+        yield environment
+    finally:
+        server.kill()
+        server.communicate()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the files that examples name are kept."""
+    return tmp_path_factory.mktemp("pool")
+
+
+@pytest.mark.parametrize("block", RUN, ids=called)
+def test_an_example_runs(block: Block, shell: dict[str, str], pool: Path, tmp_path: Path) -> None:
+    if "ffmpeg" in block.code and shutil.which("ffmpeg") is None:
+        pytest.skip("no ffmpeg on this machine")
+    furnish(block, tmp_path, pool)
+    code, script = block.code, tmp_path / f".example.{block.language}"
+    script.write_text(code, encoding="utf-8")
+    command = ["bash", "-eu", "-o", "pipefail"] if block.language == "sh" else ["python"]
+    done = subprocess.run(
+        [*command, str(script)],
+        cwd=tmp_path,
+        env=shell,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, f"{called(block)}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("block", [b for page in PAGES for b in blocks(page) if b.language == "toml"], ids=called)
+def test_standing_choices_are_read(block: Block, shell: dict[str, str], pool: Path, tmp_path: Path) -> None:
+    (tmp_path / "rcan-video.toml").write_text(block.code, encoding="utf-8")
+    use = Block(block.page, block.line, "sh", "rcan-video season1 --out-dir up\n")
+    test_an_example_runs(use, shell, pool, tmp_path)
+    assert len(list((tmp_path / "up").iterdir())) == 2
+
+
+def test_what_is_not_run_is_marked_and_known() -> None:
+    marked = [(block.page, block.first) for block in BLOCKS if not block.runs]
+    known = [[key for key in NOT_RUN if key[0] == page and first.startswith(key[1])] for page, first in marked]
+    assert [mark for mark, keys in zip(marked, known, strict=True) if len(keys) != 1] == []
+    assert {key for keys in known for key in keys} == set(NOT_RUN) and len(marked) == len(NOT_RUN)
+    assert len(RUN) > 20
+
+
+def test_no_example_hides_from_the_tests() -> None:
+    """Commands stand in blocks that say what they are, not in bare or indented ones."""
+    command = re.compile(r"(\$ )?(rcan-video|ffmpeg|python|pip|make|import|from) ")
+    for page in PAGES:
+        for block in blocks(page):
+            assert block.language in ("sh", "python", "toml", "yaml", "json", "") and (
+                block.language or not any(command.match(line) for line in block.code.splitlines())
+            ), called(block)
+        for line in without_blocks(page).splitlines():
+            assert not (line.startswith("    ") and command.match(line.strip())), f"{page.name}: {line}"
+
+
+def test_a_wrong_example_fails(shell: dict[str, str], pool: Path, tmp_path: Path) -> None:
+    for language, code in (("sh", "rcan-video in.mp4 out.mp4 --scael 2 | cat\ntrue\n"), ("python", "1 / 0\n")):
+        (tmp_path / language).mkdir()
+        with pytest.raises(AssertionError, match=r"there is no option --scael|ZeroDivisionError"):
+            test_an_example_runs(Block("README.md", 1, language, code), shell, pool, tmp_path / language)
