@@ -33,6 +33,7 @@ _DEFAULT_MODEL = ModelOptions()
 )
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the network.  [default: all cores]")
 @click.option("--preset", default="ultrafast", show_default=True, help="Preset of the encoder.")
+@click.option("--ray", metavar="ADDRESS", help="Measure a Ray cluster against one worker instead (auto, local).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(__version__, prog_name="rcan-video-bench", message="%(prog)s %(version)s")
@@ -45,6 +46,7 @@ def command(
     engines: tuple[EngineName, ...],
     threads: int | None,
     preset: str,
+    ray: str | None,
     as_json: bool,
     debug: bool,
 ) -> None:
@@ -55,6 +57,14 @@ def command(
     Bare is an engine alone in a loop on the same frames with the same threads. Every
     run times all engines both ways, one after the other.
     """
+    if ray is not None:
+        from rcan_video.commands.scaling import measure_scaling, scaling_table
+
+        if engines:
+            raise click.UsageError("--engine is for measuring this machine: leave it out with --ray")
+        found = measure_scaling(ray, clip, scale, model, frames, runs, threads, preset)
+        click.echo(json.dumps(asdict(found)) if as_json else scaling_table(found))
+        return
     from rcan_video.commands.measure import measure
 
     figures = measure(clip, scale, model, frames, runs, engines, threads, preset)
