@@ -13,8 +13,10 @@ from pathlib import Path
 
 from rcan_video.engine.choice import choose
 from rcan_video.errors import UsageError
+from rcan_video.image_job import upscale_images
 from rcan_video.media.decode import Source, probe
 from rcan_video.media.files import PIPE, check_output
+from rcan_video.media.images import is_image
 from rcan_video.media.index import read_index
 from rcan_video.media.pace import open_pace
 from rcan_video.media.segment import why_whole
@@ -45,6 +47,8 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
     if options.streams.audio_bitrate is not None and options.streams.audio_codec in (None, "copy"):
         raise UsageError("--audio-bitrate is for audio that is encoded again: give --audio-codec too, or leave it out")
     option_of(options.model, options.size)
+    if is_image(options.output):
+        return upscale_images(options, progress)
     folder = None
     if options.output != PIPE and not options.restart:
         folder = home(options.output, options.work_dir)

@@ -194,7 +194,7 @@ def reduced(picture: Tensor, size: tuple[int, int]) -> Tensor:
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_whole_factors_are_what_matlab_gives(scale: int) -> None:
-    """``reduce`` is MATLAB's, bit for bit; it rounds and clips to codes after each pass, which nothing here comes near."""
+    """``reduce`` is MATLAB's, bit for bit; it rounds and clips to codes after each pass; nothing here is near an end."""
     picture = 64 + texture(3, 24 * scale) // 2
     ours = reduced(torch.from_numpy(picture).permute(2, 0, 1).float(), (24, 24)).clamp(0, 255).permute(1, 2, 0)
     assert np.abs(ours.numpy() - reduce(picture, scale)).max() <= 0.5 + 0.5 * 1.3

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _ENCODERS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".webp": "libwebp", ".tif": "tiff", ".tiff": "tiff"}
 # What a format can count to, in pixels a side.
 _SIDES = {"mjpeg": 65_500, "libwebp": 16_383}
+_READ = frozenset({*_ENCODERS, ".bmp", ".pgm", ".ppm"})
 _OPTIONS = {
     "png": {"compression_level": "6", "pred": "mixed"},
     "mjpeg": {"qmin": "2", "qmax": "2", "huffman": "optimal"},  # 1 to 31: no visible loss
@@ -56,6 +57,11 @@ def is_image(path: str) -> bool:
     return Path(path).suffix.lower() in _ENCODERS
 
 
+def is_picture(path: str) -> bool:
+    """Whether a name is that of a picture that can be read."""
+    return Path(path).suffix.lower() in _READ
+
+
 def is_numbered(path: str) -> bool:
     """Whether a name stands for numbered files, as ``frames/%05d.png`` does."""
     return len(_NUMBER.findall(path)) == 1 and not Path(path).exists()
@@ -67,19 +73,14 @@ def numbered(path: str, number: int) -> str:
 
 
 def numbers(path: str) -> list[int]:
-    """The numbers of the files that are there, ascending. Raises InputError where there is none."""
-    before, digits, after = _NUMBER.split(path)
+    """The numbers of the files that are there, ascending."""
+    before, _, after = _NUMBER.split(path)
     folder = Path(before + "x").parent
     start = Path(before + "x").name[:-1]
     name = re.compile(rf"{re.escape(start)}(\d+){re.escape(after)}")
     files = list(folder.iterdir()) if folder.is_dir() else []
     found = [int(match[1]) for file in files if (match := name.fullmatch(file.name))]
-    found = sorted(number for number in found if Path(numbered(path, number)).is_file())
-    if not found:
-        raise InputError(
-            f"{path}: there is no file such as {numbered(path, 1)}; numbers are written as %0{digits or 5}d"
-        )
-    return found
+    return sorted(number for number in found if Path(numbered(path, number)).is_file())
 
 
 def read_image(path: str, number: int, max_pixels: int | None) -> Picture:
@@ -120,7 +121,8 @@ def _matrix(value: int) -> tuple[int, ...]:
 
 
 def plan_image(info: VideoInfo, scale: int, path: str, options: EncodeOptions, wanted: Size | None) -> VideoTarget:
-    """How the picture at ``path`` is encoded, for frames of ``info`` enlarged ``scale`` times and reduced to ``wanted``.
+    """How the picture at ``path`` is encoded, for frames of ``info`` enlarged ``scale`` times and reduced to
+    ``wanted``.
 
     PNG and TIFF keep 16 bits and alpha. WebP is lossless where the source was no YUV. JPEG has 8 bits of YUV in full
     range, by JFIF. Raises UsageError for options that are a video's, OutputError for a picture too large.
