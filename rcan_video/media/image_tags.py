@@ -12,15 +12,13 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from rcan_video.media import tiff
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _EXIF = b"Exif\0\0"
 _ICC = b"ICC_PROFILE\0"
 _ICC_PART = 65_519  # bytes of a profile that one JPEG segment holds
 _LARGEST_ICC = 1 << 24
-_ORIENTATION, _ICC_TAG, _EXIF_IFD = 274, 34_675, 34_665
-# Tags of width and height, in the first directory and in that of EXIF.
-_WIDTHS, _HEIGHTS = (256, 40_962), (257, 40_963)
-_SHORT, _LONG, _UNDEFINED = 3, 4, 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +31,12 @@ class Extras:
     @property
     def orientation(self) -> int:
         """1 to 8 as EXIF counts them: 1 is upright, from 5 on the picture is shown turned by a quarter."""
-        if self.exif is not None:
-            for _, tag, kind, value in _entries(self.exif):
-                if tag == _ORIENTATION and kind == _SHORT and 1 <= value <= 8:
-                    return value
-        return 1
+        return 1 if self.exif is None else tiff.orientation(self.exif)
 
 
 def oriented(orientation: int) -> Extras:
     """An orientation alone."""
-    if orientation == 1:
-        return Extras()
-    return Extras(exif=b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, _ORIENTATION, _SHORT, 1, orientation, 0, 0))
+    return Extras(exif=None if orientation == 1 else tiff.oriented(orientation))
 
 
 def read_extras(data: bytes) -> Extras:
@@ -57,8 +49,8 @@ def read_extras(data: bytes) -> Extras:
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             found = dict(_riff(data))
             return Extras(found.get(b"ICCP"), _without_name(found.get(b"EXIF")))
-        if data[:4] in (b"II*\0", b"MM\0*"):
-            return _read_tiff(data)
+        if tiff.is_tiff(data):  # all else that it carries belongs to the file
+            return Extras(tiff.profile(data), oriented(tiff.orientation(data)).exif)
     except (struct.error, zlib.error, IndexError):
         pass
     return Extras()
@@ -66,13 +58,13 @@ def read_extras(data: bytes) -> Extras:
 
 def put_extras(data: bytes, extras: Extras, size: tuple[int, int]) -> bytes:
     """``data``, a picture as FFmpeg's encoders write them, with ``extras``; ``size`` is its (width, height)."""
-    if extras == Extras():
+    if extras == Extras() and not data.startswith(b"II*\0"):
         return data
-    exif = None if extras.exif is None else _resized(extras.exif, size)
+    exif = None if extras.exif is None else tiff.resized(extras.exif, size)
     writers: Mapping[bytes, Callable[[bytes, bytes | None, bytes | None], bytes]] = {
         b"\x89PNG": _put_png,
         b"RIFF": _put_webp,
-        b"II*\0": _put_tiff,
+        b"II*\0": lambda data, icc, exif: tiff.put(data, icc, Extras(exif=exif).orientation),
     }
     return writers.get(data[:4], _put_jpeg)(data, extras.icc, exif)
 
@@ -93,7 +85,12 @@ def is_whole(data: bytes) -> bool:
         return data.rfind(b"\xff\xd9") > 0
     if data[:4] == b"RIFF":
         return len(data) >= 8 + int.from_bytes(data[4:8], "little")
-    return True
+    return not tiff.is_tiff(data) or tiff.is_whole(data)
+
+
+def is_several(data: bytes) -> bool:
+    """Whether a TIFF holds more pages than the one that FFmpeg decodes."""
+    return tiff.is_tiff(data) and tiff.pages(data) > 1
 
 
 # PNG
@@ -218,67 +215,3 @@ def _put_webp(data: bytes, icc: bytes | None, exif: bytes | None) -> bytes:
 def _without_name(exif: bytes | None) -> bytes | None:
     """Some writers put the name before the data, as in JPEG."""
     return exif if exif is None else exif.removeprefix(_EXIF)
-
-
-# TIFF, which is also how EXIF data are stored
-
-
-def _entries(data: bytes, at: int | None = None) -> Iterator[tuple[int, int, int, int]]:
-    """(place, tag, type, value) of the first directory, or of that at ``at``, and then of EXIF's; nothing more where
-    the data end. A value is the first number of an entry, or where its bytes lie."""
-    order = "<" if data[:2] == b"II" else ">"
-    try:
-        start: int = struct.unpack_from(f"{order}I", data, 4)[0] if at is None else at
-        (count,) = struct.unpack_from(f"{order}H", data, start)
-        for place in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind, number = struct.unpack_from(f"{order}HHI", data, place)
-            form = "H" if kind == _SHORT and number <= 2 else "I"
-            (value,) = struct.unpack_from(f"{order}{form}", data, place + 8)
-            yield place, tag, kind, value
-            if tag == _EXIF_IFD and at is None:
-                yield from _entries(data, value)
-    except struct.error:
-        return
-
-
-def _read_tiff(data: bytes) -> Extras:
-    """The orientation, and the profile; all else belongs to the file."""
-    order, icc, orientation = "<" if data[:2] == b"II" else ">", None, 1
-    for place, tag, kind, value in _entries(data):
-        if tag == _ICC_TAG:
-            (length,) = struct.unpack_from(f"{order}I", data, place + 4)
-            icc = data[value : value + length] if length > 4 else None
-        elif tag == _ORIENTATION and kind == _SHORT and 1 <= value <= 8:
-            orientation = value
-    return Extras(icc, oriented(orientation).exif)
-
-
-def _put_tiff(data: bytes, icc: bytes | None, exif: bytes | None) -> bytes:
-    """The directory anew behind all else, with two entries more; for little-endian files of one picture."""
-    (start,) = struct.unpack_from("<I", data, 4)
-    (count,) = struct.unpack_from("<H", data, start)
-    entries = {}
-    for place in range(start + 2, start + 2 + 12 * count, 12):
-        (tag,) = struct.unpack_from("<H", data, place)
-        entries[tag] = data[place : place + 12]
-    body = data + b"\0" * (len(data) % 2)
-    if icc is not None:
-        entries[_ICC_TAG] = struct.pack("<HHII", _ICC_TAG, _UNDEFINED, len(icc), len(body))
-        body += icc + b"\0" * (len(icc) % 2)
-    orientation = Extras(exif=exif).orientation
-    if orientation != 1:
-        entries[_ORIENTATION] = struct.pack("<HHIHH", _ORIENTATION, _SHORT, 1, orientation, 0)
-    directory = struct.pack("<H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4)
-    return body[:4] + struct.pack("<I", len(body)) + body[8:] + directory
-
-
-def _resized(exif: bytes, size: tuple[int, int]) -> bytes:
-    """EXIF data that say another size of the picture, where they say one."""
-    order, changed = "<" if exif[:2] == b"II" else ">", bytearray(exif)
-    for place, tag, kind, _ in _entries(exif):
-        pixels = size[0] if tag in _WIDTHS else size[1] if tag in _HEIGHTS else None
-        if pixels is None or kind not in (_SHORT, _LONG):
-            continue
-        struct.pack_into(f"{order}H", changed, place + 2, _LONG)
-        struct.pack_into(f"{order}I", changed, place + 8, pixels)
-    return bytes(changed)

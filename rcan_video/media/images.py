@@ -19,7 +19,7 @@ from rcan_video.frames import ColorSpec, ColorTags, Frame, Plane, PlaneLayout, V
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.decode import Source
 from rcan_video.media.files import PartFile, output_errors, reason
-from rcan_video.media.image_tags import Extras, components, is_whole, put_extras, read_extras
+from rcan_video.media.image_tags import Extras, components, is_several, is_whole, put_extras, read_extras
 from rcan_video.media.picture import frame_of, planes_of
 from rcan_video.options import EncodeOptions
 from rcan_video.size import Size, reshaped, settle
@@ -93,16 +93,24 @@ def read_image(path: str, number: int, max_pixels: int | None) -> Picture:
             raise InputError(f"{path} is cut off: its end is missing")
         frames = source.frames()
         frame = next(frames)
-        if next(frames, None) is not None:
+        if is_several(data) or next(frames, None) is not None:
             raise InputError(f"{path} holds several pictures: name a video as output, such as .mkv")
         planes, info, extras = tuple(np.array(plane) for plane in frame.planes), source.info, read_extras(data)
     if info.layout.alpha and planes[-1].min() == (1 << info.layout.depth) - 1:
         # Lossless WebP is always decoded with an alpha plane.
         info, planes = replace(info, layout=replace(info.layout, alpha=False), alpha=False), planes[:-1]
-    color = info.color if info.layout.family == "rgb" else replace(info.color, siting="center")
     turned = extras.orientation > 4
-    info = replace(info, color=color, display_matrix=(*_matrix(6),) if turned else None)
+    info = replace(info, color=_color_of(info), display_matrix=(*_matrix(6),) if turned else None)
     return Picture(info, Frame(planes, number, 1, number), extras)
+
+
+def _color_of(info: VideoInfo) -> ColorSpec:
+    """Most pictures say nothing of range and matrix. JFIF has BT.601, WebP as well, and of all formats WebP alone has
+    the range of video."""
+    if info.layout.family == "rgb":
+        return info.color
+    full = info.color.tags.range == 2 or (info.color.tags.range == 0 and info.codec != "webp")
+    return replace(info.color, matrix=5, full_range=full, siting="center")
 
 
 def orientation(info: VideoInfo) -> int:
