@@ -163,8 +163,9 @@ def _pictures(work: _Work) -> None:
             held.append(picture)
 
     def write(frame: Frame, target: VideoTarget) -> None:
-        _, path = names(frame.index)
-        write_image(path, frame.planes, target, extras.pop(frame.index), overwrite=options.overwrite)
+        source, path = names(frame.index)
+        if not write_image(path, frame.planes, target, extras.pop(frame.index), overwrite=options.overwrite):
+            work.tell(f"the EXIF data of {source} are damaged: {path} keeps their orientation alone")
 
     while held:
         work.compute(held[0].info, alike, len(found), write)

@@ -58,7 +58,7 @@ def read_extras(data: bytes) -> Extras:
 
 def put_extras(data: bytes, extras: Extras, size: tuple[int, int]) -> bytes:
     """``data``, a picture as FFmpeg's encoders write them, with ``extras``; ``size`` is its (width, height)."""
-    if extras == Extras() and not data.startswith(b"II*\0"):
+    if extras == Extras():
         return data
     exif = None if extras.exif is None else tiff.resized(extras.exif, size)
     writers: Mapping[bytes, Callable[[bytes, bytes | None, bytes | None], bytes]] = {

@@ -19,7 +19,7 @@ from rcan_video.frames import ColorSpec, ColorTags, Frame, Plane, PlaneLayout, V
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.decode import Source
 from rcan_video.media.files import PartFile, output_errors, reason
-from rcan_video.media.image_tags import Extras, components, is_several, is_whole, put_extras, read_extras
+from rcan_video.media.image_tags import Extras, components, is_several, is_whole, oriented, put_extras, read_extras
 from rcan_video.media.picture import frame_of, planes_of
 from rcan_video.options import EncodeOptions
 from rcan_video.size import Size, reshaped, settle
@@ -85,16 +85,18 @@ def numbers(path: str) -> list[int]:
 
 def read_image(path: str, number: int, max_pixels: int | None) -> Picture:
     """The picture at ``path``. Raises InputError: none, damaged, CMYK, or several in one file."""
-    with Source(path, on_corrupt="fail", max_pixels=max_pixels) as source:
-        data = Path(path).read_bytes()
-        if components(data) == 4:
-            raise InputError(f"{path} is a CMYK picture, for printing: convert it to RGB first")
-        if not is_whole(data):
-            raise InputError(f"{path} is cut off: its end is missing")
+    data = Path(path).read_bytes() if Path(path).is_file() else b""  # what is none, Source refuses with its reason
+    if components(data) == 4:
+        raise InputError(f"{path} is a CMYK picture, for printing: convert it to RGB first")
+    if not is_whole(data):
+        raise InputError(f"{path} is cut off: its end is missing; get it again")
+    with Source(path, max_pixels=max_pixels) as source:
         frames = source.frames()
         frame = next(frames)
         if is_several(data) or next(frames, None) is not None:
-            raise InputError(f"{path} holds several pictures: name a video as output, such as .mkv")
+            raise InputError(f"{path} holds several pictures: split it into files, or name a video as output, as .mkv")
+        if source.damage:
+            raise InputError(f"{path} is damaged: a part of it cannot be decoded; get it again")
         planes, info, extras = tuple(np.array(plane) for plane in frame.planes), source.info, read_extras(data)
     if info.layout.alpha and planes[-1].min() == (1 << info.layout.depth) - 1:
         # Lossless WebP is always decoded with an alpha plane.
@@ -197,19 +199,29 @@ def _color(codec: str, layout: PlaneLayout, tags: ColorTags) -> ColorSpec:
     return ColorSpec(6, True, "center", rgb)
 
 
-def write_image(path: str, planes: Sequence[Plane], target: VideoTarget, extras: Extras, *, overwrite: bool) -> None:
-    """Encode, decode again and compare, then give the file its name.
+def write_image(path: str, planes: Sequence[Plane], target: VideoTarget, extras: Extras, *, overwrite: bool) -> bool:
+    """Encode, decode again and compare, then give the file its name. False where EXIF data had to be left out, but for
+    the orientation: with what is damaged in them nobody could read the picture.
 
     Raises OutputError, UsageError for options that the encoder does not know, and VerificationError.
     """
     with output_errors(path):
-        data = _encoded(planes, target)
-    data = put_extras(data, extras, (target.width, target.height))
-    _verify(path, data, planes, target)
+        plain = _encoded(planes, target)
+    size, kept = (target.width, target.height), True
+    data = put_extras(plain, extras, size)
+    try:
+        _verify(path, data, planes, target)
+    except VerificationError:
+        if extras.exif is None:
+            raise
+        kept = False
+        data = put_extras(plain, replace(oriented(extras.orientation), icc=extras.icc), size)
+        _verify(path, data, planes, target)
     with PartFile(path, overwrite=overwrite) as part:
         with output_errors(path):
             part.path.write_bytes(data)
         part.commit()
+    return kept
 
 
 def _encoded(planes: Sequence[Plane], target: VideoTarget) -> bytes:
@@ -217,8 +229,8 @@ def _encoded(planes: Sequence[Plane], target: VideoTarget) -> bytes:
     size = (target.width, target.height)
     context.width, context.height, context.pix_fmt = *size, target.pix_fmt
     context.time_base = Fraction(1, 25)
-    if target.sar is not None:
-        context.sample_aspect_ratio = target.sar
+    if target.sar is not None or target.codec == "mjpeg":  # whose encoder says JFIF only where it has one to say
+        context.sample_aspect_ratio = target.sar or Fraction(1)
     context.options = dict(target.options)
     frame = frame_of(planes, target.layout, size, target.pix_fmt, VideoReformatter())
     tags = target.color.tags

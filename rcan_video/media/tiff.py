@@ -1,4 +1,4 @@
-"""The directories of TIFF, in which EXIF data are stored as well. Sections are those of TIFF 6.0."""
+"""The directories of TIFF, in which EXIF data are stored as well (TIFF 6.0, section 2)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_SUBFILE, _SAMPLES, _EXTRA_SAMPLES = 254, 277, 338
+_SUBFILE = 254
 _ORIENTATION, _ICC, _EXIF_IFD = 274, 34_675, 34_665
 # Where the samples lie, and how many bytes of them: strips, and tiles.
 _PARTS = ((273, 279), (324, 325))
@@ -128,19 +128,12 @@ def _values(data: bytes, entry: _Entry) -> tuple[int, ...]:
 
 def put(data: bytes, icc: bytes | None, orientation: int) -> bytes:
     """``data`` as FFmpeg's encoder writes them, little-endian and of one picture, with a directory anew behind all
-    else: it says how alpha is stored, which FFmpeg leaves open, and carries the profile and the orientation."""
+    else that carries the profile and the orientation, too."""
     (start,) = struct.unpack_from("<I", data, 4)
     entries = {entry.tag: data[entry.place : entry.place + 12] for entry in _entries(data, start)}
-    samples = {entry.tag: entry.value for entry in _entries(data, start)}[_SAMPLES]
     body = data + b"\0" * (len(data) % 2)
-
-    def short(tag: int, value: int) -> None:
-        entries[tag] = struct.pack("<HHIHH", tag, _SHORT, 1, value, 0)
-
-    if samples == 4:
-        short(_EXTRA_SAMPLES, 2)  # not multiplied into the colours (section 18)
     if orientation != 1:
-        short(_ORIENTATION, orientation)
+        entries[_ORIENTATION] = struct.pack("<HHIHH", _ORIENTATION, _SHORT, 1, orientation, 0)
     if icc is not None:
         entries[_ICC] = struct.pack("<HHII", _ICC, _UNDEFINED, len(icc), len(body))
         body += icc + b"\0" * (len(icc) % 2)
