@@ -188,7 +188,7 @@ def tagged_png(data: bytes, profile: bytes, tags: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     head = 8 + 12 + 13
-    more = chunk(b"iCCP", b"some name\0\0" + zlib.compress(profile)) + chunk(b"eXIf", tags)
+    more = chunk(b"iCCP", b"some name\0\0" + zlib.compress(profile)) + (chunk(b"eXIf", tags) if tags else b"")
     return data[:head] + more + data[head:]
 
 

@@ -254,7 +254,7 @@ def _verify(path: str, data: bytes, planes: Sequence[Plane], target: VideoTarget
     """Raises VerificationError where ``data`` is not the picture: in its size, and in its samples where the format is
     lossless, but for the colour of what is fully transparent."""
     try:
-        with av.open(BytesIO(data)) as file:
+        with av.open(BytesIO(data), "r") as file:
             frame = next(file.decode(video=0))
     except (av.FFmpegError, StopIteration) as error:
         raise VerificationError(f"{path} cannot be read back: please report this") from error

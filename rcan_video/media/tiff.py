@@ -17,12 +17,12 @@ _MOST_PAGES = 1000  # directories may name each other in a circle
 
 
 class _Entry(NamedTuple):
-    """``value`` is the first number of an entry, or where its bytes lie; ``place`` where the entry itself does."""
+    """``length`` counts numbers, ``value`` is the first of them, or where its bytes lie; ``place`` where the entry itself does."""
 
     place: int
     tag: int
     kind: int
-    count: int
+    length: int
     value: int
 
 
@@ -92,8 +92,8 @@ def oriented(value: int) -> bytes:
 def profile(data: bytes) -> bytes | None:
     """The ICC profile."""
     for entry in _first(data):
-        if entry.tag == _ICC and entry.count > 4:
-            return data[entry.value : entry.value + entry.count] or None
+        if entry.tag == _ICC and entry.length > 4:
+            return data[entry.value : entry.value + entry.length] or None
     return None
 
 
@@ -119,9 +119,9 @@ def is_whole(data: bytes) -> bool:
 def _values(data: bytes, entry: _Entry) -> tuple[int, ...]:
     """All numbers of an entry; what cannot lie in the file is a place behind its end."""
     form, size = ("H", 2) if entry.kind == _SHORT else ("I", 4)
-    at = entry.place + 8 if entry.count * size <= 4 else entry.value
+    at = entry.place + 8 if entry.length * size <= 4 else entry.value
     try:
-        return struct.unpack_from(f"{_order(data)}{entry.count}{form}", data, at)
+        return struct.unpack_from(f"{_order(data)}{entry.length}{form}", data, at)
     except struct.error:
         return (len(data) + 1,)
 
