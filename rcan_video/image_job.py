@@ -61,7 +61,7 @@ class _Work:
             self.progress.notice(text)
 
     def compute(
-        self, info: VideoInfo, frames: Callable[[VideoInfo], Iterable[Frame]], total: int, write: _Write
+        self, info: VideoInfo, frames: Callable[[VideoInfo], Iterable[Frame]], total: int | None, write: _Write
     ) -> None:
         """Send frames of one size and kind through the network to ``write``."""
         options = self.options
@@ -209,7 +209,7 @@ def _video(work: _Work, begun: float) -> Report:
         if not plan_image(pace.info, 1, options.output, options.encode, None).alpha:
             source.leave_alpha_out()
         info = replace(pace.info, layout=source.info.layout)
-        work.compute(info, lambda _: pace(source.frames()), info.frames or 0, write)
+        work.compute(info, lambda _: pace(source.frames()), info.frames, write)
         for text in (*source.notices(), *pace.notices()):
             work.tell(text)
         return _report(work, begun, source)

@@ -69,6 +69,12 @@ def put_extras(data: bytes, extras: Extras, size: tuple[int, int]) -> bytes:
     return writers.get(data[:4], _put_jpeg)(data, extras.icc, exif)
 
 
+def is_picture(data: bytes) -> bool:
+    """Whether a file begins as one of the formats that are read here does, whatever its name is."""
+    known = data[:2] in (b"\xff\xd8", b"BM", *(b"P%d" % n for n in range(1, 7)))
+    return known or data.startswith(_PNG) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP") or tiff.is_tiff(data)
+
+
 def components(data: bytes) -> int | None:
     """How many components a JPEG has (4: CMYK); None for anything else."""
     for marker, body in _segments(data) if data.startswith(b"\xff\xd8") else ():

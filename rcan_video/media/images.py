@@ -19,7 +19,16 @@ from rcan_video.frames import ColorSpec, ColorTags, Frame, Plane, PlaneLayout, V
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.decode import Source
 from rcan_video.media.files import PartFile, output_errors, reason
-from rcan_video.media.image_tags import Extras, components, is_several, is_whole, oriented, put_extras, read_extras
+from rcan_video.media.image_tags import (
+    Extras,
+    components,
+    is_several,
+    is_whole,
+    oriented,
+    put_extras,
+    read_extras,
+)
+from rcan_video.media.image_tags import is_picture as begins_as_picture
 from rcan_video.media.picture import frame_of, planes_of
 from rcan_video.options import EncodeOptions
 from rcan_video.size import Size, reshaped, settle
@@ -86,6 +95,8 @@ def numbers(path: str) -> list[int]:
 def read_image(path: str, number: int, max_pixels: int | None) -> Picture:
     """The picture at ``path``. Raises InputError: none, damaged, CMYK, or several in one file."""
     data = Path(path).read_bytes() if Path(path).is_file() else b""  # what is none, Source refuses with its reason
+    if data and not begins_as_picture(data):
+        raise InputError(f"{path} is no PNG, JPEG, WebP, TIFF, BMP or PNM, whatever its name says: convert it first")
     if components(data) == 4:
         raise InputError(f"{path} is a CMYK picture, for printing: convert it to RGB first")
     if not is_whole(data):
@@ -203,25 +214,25 @@ def write_image(path: str, planes: Sequence[Plane], target: VideoTarget, extras:
     """Encode, decode again and compare, then give the file its name. False where EXIF data had to be left out, but for
     the orientation: with what is damaged in them nobody could read the picture.
 
-    Raises OutputError, UsageError for options that the encoder does not know, and VerificationError.
+    Raises OutputError, UsageError for options that the encoder does not know, and VerificationError, with the file kept
+    under a name that says so.
     """
     with output_errors(path):
         plain = _encoded(planes, target)
-    size, kept = (target.width, target.height), True
-    data = put_extras(plain, extras, size)
-    try:
-        _verify(path, data, planes, target)
-    except VerificationError:
-        if extras.exif is None:
-            raise
-        kept = False
-        data = put_extras(plain, replace(oriented(extras.orientation), icc=extras.icc), size)
-        _verify(path, data, planes, target)
+    size = (target.width, target.height)
+    data, whole = put_extras(plain, extras, size), True
+    fault = _fault(data, planes, target)
+    if fault is not None and extras.exif is not None:
+        data, whole = put_extras(plain, replace(oriented(extras.orientation), icc=extras.icc), size), False
+        fault = _fault(data, planes, target)
     with PartFile(path, overwrite=overwrite) as part:
         with output_errors(path):
             part.path.write_bytes(data)
+        if fault is not None:
+            kept = part.keep("unverified")
+            raise VerificationError(f"{path} {fault}; what was written is kept as {kept}: please report this")
         part.commit()
-    return kept
+    return whole
 
 
 def _encoded(planes: Sequence[Plane], target: VideoTarget) -> bytes:
@@ -250,22 +261,20 @@ def _encoded(planes: Sequence[Plane], target: VideoTarget) -> bytes:
     return b"".join(bytes(packet) for packet in (*context.encode(frame), *context.encode(None)))
 
 
-def _verify(path: str, data: bytes, planes: Sequence[Plane], target: VideoTarget) -> None:
-    """Raises VerificationError where ``data`` is not the picture: in its size, and in its samples where the format is
-    lossless, but for the colour of what is fully transparent."""
+def _fault(data: bytes, planes: Sequence[Plane], target: VideoTarget) -> str | None:
+    """What keeps ``data`` from being the picture: its size, or its samples where the format is lossless, but for the
+    colour of what is fully transparent. None where nothing does."""
     try:
         with av.open(BytesIO(data), "r") as file:
             frame = next(file.decode(video=0))
-    except (av.FFmpegError, StopIteration) as error:
-        raise VerificationError(f"{path} cannot be read back: please report this") from error
+    except (av.FFmpegError, StopIteration):
+        return "cannot be read back"
     if (frame.width, frame.height) != (target.width, target.height):
-        raise VerificationError(
-            f"{path} holds {frame.width}x{frame.height} pixels, not {target.width}x{target.height}: please report this"
-        )
+        return f"holds {frame.width}x{frame.height} pixels, not {target.width}x{target.height}"
     if target.layout.family == "yuv":
-        return
+        return None
     found = planes_of(frame, target.layout, VideoReformatter())
     seen = np.asarray(planes[-1]) > 0 if target.layout.alpha else True
-    for written, read in zip(planes, found, strict=True):
-        if ((np.asarray(written) != read) & seen).any():
-            raise VerificationError(f"{path} holds other pixels than were computed: please report this")
+    pairs = zip(planes, found, strict=True)
+    wrong = any(((np.asarray(written) != read) & seen).any() for written, read in pairs)
+    return "holds other pixels than were computed" if wrong else None

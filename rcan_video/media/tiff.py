@@ -17,7 +17,8 @@ _MOST_PAGES = 1000  # directories may name each other in a circle
 
 
 class _Entry(NamedTuple):
-    """``length`` counts numbers, ``value`` is the first of them, or where its bytes lie; ``place`` where the entry itself does."""
+    """``length`` counts numbers; ``value`` is the first of them, or where its bytes lie; ``place`` is where the entry
+    itself does."""
 
     place: int
     tag: int
