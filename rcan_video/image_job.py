@@ -164,8 +164,8 @@ def _pictures(work: _Work) -> None:
 
     def write(frame: Frame, target: VideoTarget) -> None:
         source, path = names(frame.index)
-        if not write_image(path, frame.planes, target, extras.pop(frame.index), overwrite=options.overwrite):
-            work.tell(f"the EXIF data of {source} are damaged: {path} keeps their orientation alone")
+        for lost in write_image(path, frame.planes, target, extras.pop(frame.index), overwrite=options.overwrite):
+            work.tell(f"{source} {lost}")
 
     while held:
         work.compute(held[0].info, alike, len(found), write)

@@ -338,6 +338,27 @@ def test_alpha_and_tags_together_in_webp(tmp_path: Path) -> None:
     assert loaded(tmp_path / "out.webp").shape == (2 * HEIGHT, 2 * WIDTH, 4)
 
 
+def test_a_profile_of_grey_goes_with_grey_alone(tmp_path: Path) -> None:
+    profile = ICC[:16] + b"GRAY" + ICC[20:]
+    path = saved(tmp_path / "in.png", drawn("gray", 8))
+    path.write_bytes(tagged_png(path.read_bytes(), profile, b""))
+    for ending, keeps in (("png", True), ("tif", True), ("webp", False), ("jpg", False)):
+        out = tmp_path / f"out.{ending}"
+        _, listener = run(path, out)
+        assert (b"GRAY" in out.read_bytes() or ending == "png") == keeps
+        assert [f"{path} loses its ICC profile" in text for text in listener.notices] == [True] * (not keeps)
+    assert zlib.decompress(png_chunks((tmp_path / "out.png").read_bytes())[b"iCCP"].split(b"\0\0", 1)[1]) == profile
+
+
+def test_exif_too_long_for_a_jpeg(tmp_path: Path) -> None:
+    path = saved(tmp_path / "in.png", drawn("rgb", 8))
+    path.write_bytes(tagged_png(path.read_bytes(), ICC, exif(8) + bytes(70_000)))
+    _, listener = run(path, tmp_path / "out.jpg")
+    icc, kept = found_in(tmp_path / "out.jpg")
+    assert icc == ICC and isinstance(kept, bytes) and found_orientation(kept) == 8 and len(kept) < 100
+    assert any("too long for a JPEG" in text for text in listener.notices)
+
+
 def test_a_height_is_that_of_the_picture_as_it_is_shown(tmp_path: Path) -> None:
     for orientation in (1, 6):
         path = saved(tmp_path / f"in{orientation}.png", drawn("rgb", 8))
@@ -364,7 +385,7 @@ def test_damaged_tags_are_no_reason_to_refuse_a_picture(tmp_path: Path, ending: 
         path.write_bytes(TAGGED[ending](path.read_bytes(), ICC[:70], broken))
     for after in ENDINGS:
         _, listener = run(path, tmp_path / f"out.{after}")
-        assert all("EXIF data of" in text for text in listener.notices)
+        assert all("EXIF data the orientation alone: they are damaged" in text for text in listener.notices)
         assert stored_size(tmp_path / f"out.{after}") == (2 * WIDTH, 2 * HEIGHT)
 
 

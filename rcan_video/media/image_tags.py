@@ -18,6 +18,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _EXIF = b"Exif\0\0"
 _ICC = b"ICC_PROFILE\0"
 _ICC_PART = 65_519  # bytes of a profile that one JPEG segment holds
+LONGEST_JPEG_EXIF = 65_527
+"""Bytes of EXIF data that the one segment of a JPEG holds."""
 _LARGEST_ICC = 1 << 24
 
 
@@ -169,7 +171,7 @@ def _put_jpeg(data: bytes, icc: bytes | None, exif: bytes | None) -> bytes:
         return bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body
 
     parts = []
-    if exif is not None and len(exif) < _ICC_PART:  # no larger one comes from a JPEG
+    if exif is not None:
         parts.append(segment(0xE1, _EXIF + exif))
     profile = [] if icc is None else [icc[at : at + _ICC_PART] for at in range(0, len(icc), _ICC_PART)]
     if len(profile) < 256:

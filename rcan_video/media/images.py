@@ -20,6 +20,7 @@ from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.decode import Source
 from rcan_video.media.files import PartFile, output_errors, reason
 from rcan_video.media.image_tags import (
+    LONGEST_JPEG_EXIF,
     Extras,
     components,
     is_several,
@@ -210,9 +211,11 @@ def _color(codec: str, layout: PlaneLayout, tags: ColorTags) -> ColorSpec:
     return ColorSpec(6, True, "center", rgb)
 
 
-def write_image(path: str, planes: Sequence[Plane], target: VideoTarget, extras: Extras, *, overwrite: bool) -> bool:
-    """Encode, decode again and compare, then give the file its name. False where EXIF data had to be left out, but for
-    the orientation: with what is damaged in them nobody could read the picture.
+def write_image(
+    path: str, planes: Sequence[Plane], target: VideoTarget, extras: Extras, *, overwrite: bool
+) -> list[str]:
+    """Encode, decode again and compare, then give the file its name. Returns what of ``extras`` had to be left out, and
+    why, as ends of a sentence that the picture begins.
 
     Raises OutputError, UsageError for options that the encoder does not know, and VerificationError, with the file kept
     under a name that says so.
@@ -220,11 +223,19 @@ def write_image(path: str, planes: Sequence[Plane], target: VideoTarget, extras:
     with output_errors(path):
         plain = _encoded(planes, target)
     size = (target.width, target.height)
-    data, whole = put_extras(plain, extras, size), True
+    lost = []
+    if extras.icc is not None and extras.icc[16:20] == b"GRAY" and target.layout.family != "gray":
+        extras = replace(extras, icc=None)
+        lost.append("loses its ICC profile, which is for grey: the format has colours alone")
+    if target.codec == "mjpeg" and len(extras.exif or b"") > LONGEST_JPEG_EXIF:
+        extras = replace(oriented(extras.orientation), icc=extras.icc)
+        lost.append("keeps of its EXIF data the orientation alone: they are too long for a JPEG")
+    data = put_extras(plain, extras, size)
     fault = _fault(data, planes, target)
     if fault is not None and extras.exif is not None:
-        data, whole = put_extras(plain, replace(oriented(extras.orientation), icc=extras.icc), size), False
+        data = put_extras(plain, replace(oriented(extras.orientation), icc=extras.icc), size)
         fault = _fault(data, planes, target)
+        lost.append("keeps of its EXIF data the orientation alone: they are damaged")
     with PartFile(path, overwrite=overwrite) as part:
         with output_errors(path):
             part.path.write_bytes(data)
@@ -232,7 +243,7 @@ def write_image(path: str, planes: Sequence[Plane], target: VideoTarget, extras:
             kept = part.keep("unverified")
             raise VerificationError(f"{path} {fault}; what was written is kept as {kept}: please report this")
         part.commit()
-    return whole
+    return lost
 
 
 def _encoded(planes: Sequence[Plane], target: VideoTarget) -> bytes:
