@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from rcan_video import (
     upscale,
 )
 from rcan_video.errors import InputError, OutputError, RcanVideoError, UsageError, VerificationError
+from rcan_video.frames import ColorSpec, ColorTags, PlaneLayout, VideoInfo
 from rcan_video.media import images
 
 Image = NDArray[Any]
@@ -133,6 +135,31 @@ def test_a_large_webp_is_bt601_too(tmp_path: Path) -> None:
     path = saved(tmp_path / "in.webp", drawn("rgb", 8, (1280, 16)), cv2.IMWRITE_WEBP_QUALITY, 90)
     run(path, tmp_path / "out.png")
     assert np.abs(halved(loaded(tmp_path / "out.png")) - loaded(path)).mean() < 1.0
+
+
+def test_a_large_picture_without_tags_is_bt601_in_full_range() -> None:
+    """TIFF in YUV, which nothing here writes."""
+    layout = PlaneLayout("yuv", 8, 1, 1)
+    color = ColorSpec.resolve(ColorTags(), layout, 1280, 720)
+    info = VideoInfo(
+        path="in.tif",
+        container="tiff_pipe",
+        index=0,
+        codec="tiff",
+        width=1280,
+        height=720,
+        pix_fmt="yuv420p",
+        layout=layout,
+        color=color,
+        time_base=Fraction(1, 25),
+        rate=Fraction(25),
+        start=0,
+        duration=None,
+        frames=1,
+    )
+    found = images._color_of(info)
+    assert (color.matrix, color.full_range) == (1, False)
+    assert (found.matrix, found.full_range, found.siting) == (5, True, "center")
 
 
 def test_another_size(tmp_path: Path) -> None:
@@ -409,6 +436,19 @@ def cut(path: Path, part: float = 0.6) -> Path:
     return path
 
 
+def strips(path: Path) -> Path:
+    """A grey TIFF of four strips whose directory comes first, cut off in the last one."""
+    entries = [(256, 3, 1, 32), (257, 3, 1, 16), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    end = 8 + 2 + 9 * 12 + 4
+    entries += [(273, 4, 4, end), (277, 3, 1, 1), (278, 3, 1, 4), (279, 4, 4, end + 16)]
+    data = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(struct.pack("<HHII", *row) for row in entries)
+    data += bytes(4) + struct.pack("<4I", *(end + 32 + 128 * k for k in range(4))) + struct.pack("<4I", *[128] * 4)
+    path.write_bytes(data + bytes(range(128)) * 4)
+    assert images.read_image(str(path), 1, None).info.height == 16
+    path.write_bytes((data + bytes(range(128)) * 4)[:-40])
+    return path
+
+
 def pages(path: Path) -> Path:
     assert cv2.imwritemulti(str(path), [drawn("rgb", 8), drawn("rgb", 8, shift=1)])
     return path
@@ -440,6 +480,7 @@ REFUSED: list[tuple[str, Callable[[Path], Path], str]] = [
     ("in.jpg", cut, "cut off"),
     ("in.webp", cut, "cut off"),
     ("in.tif", cut, "cut off|damaged|cannot be (decoded|read)"),
+    ("in.tif", strips, "cut off"),
     ("in.tif", pages, "several pictures"),
     ("in.png", animated, "several pictures"),
     ("in.png", text, "is no PNG, JPEG, WebP, TIFF"),
@@ -610,8 +651,6 @@ def test_a_video_becomes_numbered_pictures(tmp_path: Path, ending: str) -> None:
 def test_a_part_of_a_video(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", size=(48, 32), frames=8)
     (tmp_path / "up").mkdir()
-    from fractions import Fraction
-
     run(clip, tmp_path / "up" / "%d.png", start=Fraction(2, 25), duration=Fraction(3, 25), frames=FrameOptions())
     assert left_in(tmp_path / "up") == ["1.png", "2.png", "3.png"]
 

@@ -119,12 +119,11 @@ def read_image(path: str, number: int, max_pixels: int | None) -> Picture:
 
 
 def _color_of(info: VideoInfo) -> ColorSpec:
-    """Most pictures say nothing of range and matrix. JFIF has BT.601, WebP as well, and of all formats WebP alone has
-    the range of video."""
+    """What a picture leaves unsaid is full range and BT.601, as JFIF has them; lossy WebP comes with its tags."""
     if info.layout.family == "rgb":
         return info.color
-    full = info.color.tags.range == 2 or (info.color.tags.range == 0 and info.codec != "webp")
-    return replace(info.color, matrix=5, full_range=full, siting="center")
+    matrix = 5 if "matrix" in info.color.guessed else info.color.matrix
+    return replace(info.color, matrix=matrix, full_range=info.color.tags.range != 1, siting="center")
 
 
 def orientation(info: VideoInfo) -> int:
