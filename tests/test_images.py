@@ -30,7 +30,7 @@ from rcan_video import (
     upscale,
 )
 from rcan_video.errors import InputError, OutputError, RcanVideoError, UsageError, VerificationError
-from rcan_video.frames import ColorSpec, ColorTags, PlaneLayout, VideoInfo
+from rcan_video.frames import ColorSpec, ColorTags, Frame, PlaneLayout, VideoInfo
 from rcan_video.media import images
 
 Image = NDArray[Any]
@@ -508,6 +508,21 @@ def test_every_cut_is_seen(tmp_path: Path, ending: str) -> None:
         path = cut(tmp_path / f"in.{ending}", part)
         with pytest.raises(InputError):
             images.read_image(str(path), 1, None)
+
+
+def test_what_the_decoder_reports_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame that came out all the same."""
+
+    class Reporting(images.Source):
+        def frames(self) -> Iterator[Frame]:
+            yield next(super().frames())
+            self.damage.packet(None)
+
+    monkeypatch.setattr(images, "Source", Reporting)
+    path = saved(tmp_path / "in.png", drawn("rgb", 8))
+    with pytest.raises(InputError, match=r"in\.png is damaged: a part of it cannot be decoded"):
+        run(path, tmp_path / "out.png")
+    assert left_in(tmp_path) == ["in.png"]
 
 
 def test_an_output_that_exists(tmp_path: Path) -> None:
