@@ -36,7 +36,7 @@ from rcan_video.network.catalog import LoadedModel, load_model, scales
 from rcan_video.options import Options, Report
 from rcan_video.pipeline import Counts, run
 from rcan_video.progress import Progress
-from rcan_video.size import check_scale, enlargement
+from rcan_video.size import check_scale, enlargement, option_of
 
 
 @dataclass(slots=True)
@@ -108,6 +108,7 @@ def upscale_images(options: Options, progress: Progress) -> Report:
     Raises RcanVideoError; pictures that are there by then stay.
     """
     begun = time.perf_counter()
+    option_of(options.model, options.size)
     many, single = is_numbered(options.output), is_picture(options.input) and not is_numbered(options.input)
     if many and single:
         raise UsageError(f"{options.output} stands for several pictures, and {options.input} is one: name one output")

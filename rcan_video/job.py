@@ -39,6 +39,8 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
     that are whole: called again, it goes on behind them.
     """
     progress = progress or Silent()
+    if is_image(options.output):
+        return upscale_images(options, progress)
     begun = time.perf_counter()
     if options.output == PIPE and options.format not in STREAM_FORMATS:
         raise UsageError(f"standard output needs a container: give --format {', '.join(STREAM_FORMATS)}")
@@ -47,8 +49,6 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
     if options.streams.audio_bitrate is not None and options.streams.audio_codec in (None, "copy"):
         raise UsageError("--audio-bitrate is for audio that is encoded again: give --audio-codec too, or leave it out")
     option_of(options.model, options.size)
-    if is_image(options.output):
-        return upscale_images(options, progress)
     folder = None
     if options.output != PIPE and not options.restart:
         folder = home(options.output, options.work_dir)
