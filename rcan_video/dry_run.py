@@ -130,6 +130,8 @@ def rehearse(options: Options, progress: Progress) -> Forecast:
     """
     if options.input == PIPE:
         raise UsageError("--dry-run reads the beginning of its input, which a pipe gives once: name a file")
+    if options.ray is not None:
+        raise UsageError("--dry-run measures this machine: leave --ray out, or give --ray none")
     with open_job(options, progress, look=True) as job:
         if isinstance(job, Done):
             return Forecast(complete=True)
@@ -197,13 +199,16 @@ def _calibrate(
     """Three frames through ``engine``, which was asked for at ``begun``, and through an encoder of its own."""
     source, before, decode = _sample(job, index)
     batch = FrameBatch(tuple(source[k % len(source)] for k in range(engine.batch)))
-    engine.result(engine.submit(batch))
+    devices = len(job.choices)
+    for ticket in [engine.submit(batch) for _ in range(devices)]:
+        engine.result(ticket)
     started = time.perf_counter()
     done: list[Frame] = []
     for frame in source if engine.batch == 1 else source[:1]:
         given = FrameBatch((frame,)) if engine.batch == 1 else batch
-        done += engine.result(engine.submit(given)).frames
-    network = (time.perf_counter() - started) / len(done)
+        first, *_ = [engine.result(ticket) for ticket in [engine.submit(given) for _ in range(devices)]]
+        done += first.frames
+    network = (time.perf_counter() - started) / (devices * len(done))
     encode, size = _encode(job, path, (done * _FRAMES)[: len(source)])
     on_cpu = any(choice.on_cpu for choice in job.choices)
     # The stages run at once, but on a CPU they share its cores.
@@ -244,6 +249,7 @@ def _sample(job: Job, index: Index) -> tuple[list[Frame], int, float]:
         on_corrupt=options.on_corrupt,
         deinterlace=options.frames.deinterlace,
         max_pixels=options.max_pixels,
+        hwaccel=options.device.hwaccel,
     ) as source:
         if not info.layout.alpha:
             source.leave_alpha_out()

@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rcan_video.engine.choice import check_device
 from rcan_video.engine.devices import choose_devices
 from rcan_video.errors import UsageError
+from rcan_video.image_job import upscale_images
 from rcan_video.media.decode import Source, probe
 from rcan_video.media.encode import Writer
 from rcan_video.media.files import PIPE, check_output
+from rcan_video.media.images import is_image
 from rcan_video.media.index import Index, read_index
 from rcan_video.media.pace import open_pace
 from rcan_video.media.segment import why_whole
@@ -40,6 +43,8 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
     that are whole: called again, it goes on behind them.
     """
     progress = progress or Silent()
+    if is_image(options.output):
+        return upscale_images(options, progress)
     with open_job(options, progress) as job:
         if isinstance(job, Done):
             return _tidied(options, progress, job)
@@ -82,6 +87,9 @@ def open_job(options: Options, progress: Progress, *, look: bool = False) -> Ite
         raise UsageError("--audio-bitrate is for audio that is encoded again: give --audio-codec too, or leave it out")
     if options.ray is not None and PIPE in (options.input, options.output):
         raise UsageError("--ray sends segments of a file away: name files as input and output, or leave --ray out")
+    if options.ray is not None and options.device.hwaccel != "none":
+        raise UsageError("--hwaccel decodes on this machine, and --ray on others: leave one of the two out")
+    check_device(options.device)
     option_of(options.model, options.size)
     folder = None
     if options.output != PIPE and not options.restart:

@@ -24,7 +24,7 @@ from rcan_video.network.catalog import load_model, scales
 from rcan_video.options import Options
 from rcan_video.pictures import planes_to_pixels
 from rcan_video.report import before_after, stacked, write_png
-from rcan_video.size import check_scale, enlargement, option_of, settle
+from rcan_video.size import check_scale, enlargement, option_of
 
 KERNELS = ("bicubic", "lanczos")
 _CANDIDATES = 9  # frames that are looked at, spread evenly, where none is asked for
@@ -59,6 +59,8 @@ def preview(options: Options, time: Fraction | None, notice: Callable[[str], Non
 
 def look(options: Options, time: Fraction | None, notice: Callable[[str], None]) -> list[Still]:
     """The frames of ``preview``, before and after."""
+    if options.ray is not None:
+        raise UsageError("--preview computes on this machine: leave --ray out, or give --ray none")
     option_of(options.model, options.size)
     factors = scales(options.model.model)
     check_scale(options.model.model, factors, options.model.scale)
@@ -71,8 +73,7 @@ def look(options: Options, time: Fraction | None, notice: Callable[[str], None])
     model = load_model(options.model.model, larger.scale)
     task = Task(model, stored, stored, size)
     if larger.wanted is not None:
-        steps = (1 << info.layout.sub_w, 1 << info.layout.sub_h)
-        task = replace(task, reduced=settle(larger.wanted, task.enlarged, steps))
+        notice(f"the picture shows what the network makes, {larger.scale} times as large, before that is reduced")
     after = planes_to_pixels(*stored, task.target_size)
     engine = open_devices(choices, task, 1, options.device.threads, notice)
     try:

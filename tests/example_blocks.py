@@ -122,6 +122,17 @@ def _pictures(path: Path) -> None:
         cv2.imwrite(str(path / f"p{number}.png"), cv2.resize(picture, (128, 96)))
 
 
+def _photo(path: Path) -> None:
+    picture = np.random.default_rng(3).integers(0, 255, (24, 32, 3), np.uint8)
+    cv2.imwrite(str(path), cv2.resize(picture, (64, 48)))
+
+
+def _numbered(path: Path) -> None:
+    path.mkdir()
+    for number in (1, 2):
+        _photo(path / f"{number:04d}.png")
+
+
 def _web(path: Path) -> None:
     make_clip(path, size=(480, 270), frames=1)
 
@@ -153,9 +164,10 @@ FILES: Mapping[str, Callable[[Path], None]] = {
 """Every name that stands for something which people have. Whatever else an example names, it makes."""
 
 MORE: Mapping[str, Mapping[str, Callable[[Path], None]]] = {
+    "docs/pictures.md": {"photo.jpg": _photo, "in": _numbered, "out": Path.mkdir},
     "docs/compare.md": {"out.mp4": _large, "part.mp4": _part},
 }
-"""On these pages the outputs of the main command are there, too."""
+"""What is there on these pages, too."""
 
 
 LISTED: Mapping[str, tuple[str, ...]] = {"films.txt": ("one.mkv", "two.mkv")}

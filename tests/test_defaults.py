@@ -75,6 +75,17 @@ def refused(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], 
 # --- the order
 
 
+def test_a_size_that_is_typed_replaces_another_of_the_configuration(
+    asked: Callable[..., Options], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rcan-video.toml").write_text("height = 100\nray = 'local'\n")
+    assert asked().size.height == 100 and asked().ray == "local"
+    typed = asked("--scale", "2", "--ray", "none")
+    assert typed.size.height is None and typed.model.scale == 2 and typed.ray is None
+    monkeypatch.setenv("RCAN_VIDEO_FIT", "4k")
+    assert asked().size.height is None and asked().size.fit == "4k"
+
+
 def test_command_line_environment_configuration_default(
     asked: Callable[..., Options], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -348,7 +359,6 @@ WITHOUT_DEFAULT = {
     "--suffix",
     "--inputs-from",
     "--log",
-    "--ray",
     "--height",
     "--size",
     "--fit",

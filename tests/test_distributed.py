@@ -214,6 +214,29 @@ def test_a_lost_worker_costs_its_segment_alone(seat: Callable[[Table], Table], c
     assert notes.notices.count("a worker is lost (its node is gone): its segment goes to another") == 2
 
 
+def test_what_workers_say_is_said_once(seat: Callable[[Table], Table], clip: Path, tmp_path: Path) -> None:
+    seat(Table(on_answer=lambda answer: replace(answer, node="far", notices=("it goes on in tiles",))))
+    notes = Notes()
+    upscale(options(clip, tmp_path / "out.mp4"), notes)
+    assert notes.notices.count("far: it goes on in tiles") == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        (DeviceOptions(engine="openvino", precision="half"), "--precision half is torch's"),
+        (DeviceOptions(hwaccel="cuda"), "--hwaccel decodes on this machine, and --ray on others"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_before_anything_is_sent(
+    seat: Callable[[Table], Table], clip: Path, tmp_path: Path, device: DeviceOptions, words: str
+) -> None:
+    table = seat(Table())
+    with pytest.raises(UsageError, match=words):
+        upscale(options(clip, tmp_path / "out.mp4", device=device))
+    assert not table.computed
+
+
 def test_a_segment_that_kills_its_workers_ends_the_job_and_keeps_the_rest(
     seat: Callable[[Table], Table], clip: Path, tmp_path: Path
 ) -> None:

@@ -72,6 +72,18 @@ def test_exit_codes_are_those_of_a_run(
     assert left(tmp_path) == ["in.mp4"]
 
 
+def test_a_cluster_is_not_measured(cli: Cli, tmp_path: Path) -> None:  # noqa: F811
+    clip = make_clip(tmp_path / "in.mp4", size=(48, 32), frames=3)
+    done = cli(str(clip), str(tmp_path / "out.mp4"), "--ray", "local", "--dry-run")
+    assert done.code == 2 and "--dry-run measures this machine" in done.err
+
+
+def test_several_devices_work_at_once(cli: Cli, tmp_path: Path) -> None:  # noqa: F811
+    clip = make_clip(tmp_path / "in.mp4", size=(48, 32), frames=3)
+    done = cli(str(clip), str(tmp_path / "out.mp4"), "--device", "cpu,cpu", "--dry-run", "--json")
+    assert done.code == 0 and json.loads(done.out)["engine"].count("; ") == 1
+
+
 def test_json_alone_is_wrong_usage(cli: Cli) -> None:  # noqa: F811
     assert cli("in.mp4", "out.mp4", "--json").code == 2
 

@@ -17,7 +17,7 @@ LAYERS = (
     ("media", "engine", "pictures", "report", "progress", "repeats"),
     ("pipeline", "briefing", "train"),
     ("prepare", "evaluate", "compare", "preview"),
-    ("segments", "one_go"),
+    ("segments", "one_go", "image_job"),
     ("distributed",),
     ("job",),
     ("batch", "dry_run"),

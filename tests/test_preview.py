@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from test_cli import Cli, cli  # noqa: F401
 
 from rcan_video import errors
 from rcan_video.frames import ColorTags, PlaneLayout
-from rcan_video.options import DeviceOptions, ModelOptions, Options
+from rcan_video.options import DeviceOptions, ModelOptions, Options, SizeOptions
 from rcan_video.pictures import read_picture
 from rcan_video.preview import Still, look, preview
 from rcan_video.report import before_after
@@ -119,6 +120,15 @@ def test_the_picture_is_written(tmp_path: Path) -> None:
     assert np.array_equal(drawn, wanted)
 
 
+@pytest.mark.parametrize("more", [{"model": ModelOptions(scale=Fraction(3, 2))}, {"size": SizeOptions(height=50)}])
+def test_a_size_in_between_is_shown_before_it_is_reduced(tmp_path: Path, more: dict[str, Any]) -> None:
+    clip = make_clip(tmp_path / "in.mp4", size=(48, 32), frames=3)
+    said: list[str] = []
+    (still,) = preview(Options(str(clip), str(tmp_path / "o.png"), device=QUICK, **more), Fraction(0), said.append)
+    assert still.result.shape == (64, 96, 3)
+    assert said == ["the picture shows what the network makes, 2 times as large, before that is reduced"]
+
+
 @pytest.mark.parametrize(
     ("change", "time", "kind", "words"),
     [
@@ -127,6 +137,7 @@ def test_the_picture_is_written(tmp_path: Path) -> None:
         ({"input": "-"}, None, errors.UsageError, "--preview of standard input needs a time"),
         ({"input": "nobody.mp4"}, 0, errors.InputError, "there is no such file"),
         ({"output": "nowhere/out.png"}, 0, errors.OutputError, "the folder nowhere does not exist"),
+        ({"ray": "local"}, 0, errors.UsageError, "--preview computes on this machine"),
         ({"model": ModelOptions("nobody")}, 0, errors.WeightsError, "nobody: there is no such file"),
     ],
 )

@@ -122,7 +122,13 @@ ENGINE = (
         show_default=True,
         help="Decode on a GPU, where that gives the same frames; else in software.",
     ),
-    _engine("--ray", metavar="ADDRESS", help="Compute on a Ray cluster: auto, local, or its address."),
+    _engine(
+        "--ray",
+        metavar="ADDRESS",
+        default="none",
+        show_default=True,
+        help="Compute on a Ray cluster: auto, local, or its address.",
+    ),
 )
 ENCODER = (
     _encoder(
@@ -285,20 +291,13 @@ def with_options(*groups: tuple[Callable[[Callable[..., Any]], Callable[..., Any
 
 def options_from(given: Mapping[str, Any], input: str, output: str) -> Options:
     """The job that the values of the options, by name, make of one input and output."""
+    given = {**given, "ray": None if given["ray"] == "none" else given["ray"]}
     return Options(
         input=input,
         output=output,
         model=ModelOptions(given["model"], given["scale"]),
         size=SizeOptions(given["height"], given["size"], given["fit"]),
-        device=DeviceOptions(
-            given["device"],
-            given["batch"],
-            given["threads"],
-            given["engine"],
-            given["compile"],
-            given["precision"],
-            given["hwaccel"],
-        ),
+        device=DeviceOptions(**{name: given[name] for name in _OF_DEVICE}),
         frames=FrameOptions(given["deinterlace"], given["fps_mode"], given["fps"]),
         encode=EncodeOptions(
             given["codec"], given["crf"], given["preset"], given["pix_fmt"], given["encoder_opt"], given["quality"]

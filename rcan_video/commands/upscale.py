@@ -45,6 +45,7 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None
     interrupted, however it was, goes on where it stopped when it is run again.
     """
     given["quiet"] = _is_quiet(ctx)
+    _settle_size(ctx, given)
     looks = _looks(given)
     shell = ctx.ensure_object(Shell)
     if given["out_dir"] is None:
@@ -88,6 +89,16 @@ def _is_quiet(ctx: click.Context) -> bool:
     if quiet == progress:
         raise click.UsageError("--quiet is --progress none: give one of the two")
     return quiet < progress
+
+
+def _settle_size(ctx: click.Context, given: dict[str, Any]) -> None:
+    """Of the options that say how large, those that come from the strongest source stay: a --scale that is typed
+    replaces the height of a file."""
+    named = [name for name in ("scale", "height", "size", "fit") if given[name] is not None]
+    sources = {name: ctx.get_parameter_source(name) or ParameterSource.DEFAULT for name in named}
+    for name in named:
+        if sources[name] > min(sources.values()):
+            given[name] = None
 
 
 def _looks(given: dict[str, Any]) -> bool:

@@ -70,6 +70,7 @@ class Driver:
         self._losses: Counter[int] = Counter()
         self._barren = 0  # workers in a row that were lost before they had anything to do
         self._nodes: Counter[str] = Counter()
+        self._told: set[str] = set()
         self._lasted: list[float] = []
         self._counts = Counts()
         self._ready: Parcel | None = None
@@ -101,7 +102,9 @@ class Driver:
     def compute(self, folder: JobFolder) -> Counts:
         plan = folder.plan
         why = why_not_cut(self._job.options.input, self._index, self._job.info, plan.starts)
-        if why is not None or not plan.by_pts:
+        if why is None and not plan.by_pts:
+            why = "its frames are counted"
+        if why is not None:
             raise UsageError(f"--ray cannot send {self._job.options.input} away in pieces: {why}; leave --ray out")
         begun = time.monotonic()
         with closing(Cutter(self._job.options.input, self._index)) as cutter:
@@ -260,13 +263,19 @@ class Driver:
         counts.written += frames
         counts.reused += answer.reused
         self._nodes[answer.node] += frames
+        for text in answer.notices:
+            if text not in self._told:
+                self._told.add(text)
+                self._job.tell(f"{answer.node}: {text}")
         for stage in counts.seconds:
             counts.seconds[stage] += answer.stages.get(stage, 0.0)
 
     def _compute_here(self, folder: JobFolder, number: int) -> None:
         if self._here is None:
             assert self._target is not None
-            self._job.choices = choose_devices(replace(self._job.options.device, device="auto"))
+            device = self._job.options.device
+            # "cuda" is what the workers compute on; this machine may have none.
+            self._job.choices = choose_devices(replace(device, device="auto") if device.device == "cuda" else device)
             self._here = Here(self._job)
             self._here.open(self._target)
         counts = self._here.compute(folder, [number])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcan_video.engine.devices import choose_devices
-from rcan_video.errors import DeviceError, InputError, OutputError, RcanVideoError, WeightsError
+from rcan_video.errors import DeviceError, InputError, OutputError, RcanVideoError, UsageError, WeightsError
 from rcan_video.frames import Mark, VideoInfo
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.pace import Passthrough
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _BEFORE = -(1 << 62)  # no PTS is less
 # The errors that a worker hands back, by name: an exception of a class of ours loses what its constructor wants.
-_KINDS = {kind.__name__: kind for kind in (DeviceError, OutputError, WeightsError, RcanVideoError)}
+_KINDS = {kind.__name__: kind for kind in (UsageError, DeviceError, OutputError, WeightsError, RcanVideoError)}
 
 
 def versions() -> tuple[str, ...]:
@@ -62,7 +62,7 @@ class Answer:
     ``data`` is its file, which holds ``encoded``; ``mark`` is the place behind it, counted from the parcel's first
     frame, and None at the end; ``begin`` the digest of its first frame; ``times`` the PTS of its frames. Or else:
     ``trouble`` says why these packets alone do not give the segment, and ``error`` (the name of a class and a sentence)
-    what nobody else would do better.
+    what nobody else would do better. ``notices`` are the sentences that this worker's engine has said so far.
     """
 
     number: int
@@ -76,6 +76,7 @@ class Answer:
     stages: Mapping[str, float] = field(default_factory=dict)
     trouble: str = ""
     error: tuple[str, str] | None = None
+    notices: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raises the worker's error."""
@@ -147,6 +148,7 @@ class Worker:
                     begin=source.begin,
                     times=tuple(source.times),
                     reused=counts.reused,
+                    notices=tuple(self._notices),
                     stages={**counts.seconds, "worker": time.perf_counter() - begun},
                 )
 

@@ -47,12 +47,8 @@ class Choice:
         return self.device is None or self.device.type == "cpu"
 
 
-def choose(options: DeviceOptions) -> Choice:
-    """The engine and the device that the user means: with "auto", an accelerator if there is one, else OpenVINO if it
-    is installed, else torch on the CPU.
-
-    Raises DeviceError for what is not there, UsageError for a device that the named engine does not know.
-    """
+def check_device(options: DeviceOptions) -> None:
+    """Raises UsageError for options that contradict each other, whatever devices there are."""
     if options.engine == "openvino":
         if options.compile:
             raise UsageError("--compile is torch's: leave it out with --engine openvino, which compiles in any case")
@@ -61,6 +57,16 @@ def choose(options: DeviceOptions) -> Choice:
                 f"--precision {options.precision} is torch's: leave it out with --engine openvino, which computes in "
                 "float32"
             )
+
+
+def choose(options: DeviceOptions) -> Choice:
+    """The engine and the device that the user means: with "auto", an accelerator if there is one, else OpenVINO if it
+    is installed, else torch on the CPU.
+
+    Raises DeviceError for what is not there, UsageError for a device that the named engine does not know.
+    """
+    check_device(options)
+    if options.engine == "openvino":
         if options.device not in ("auto", *_CPU):
             raise UsageError(
                 f"--engine openvino computes on the CPU: leave --device {options.device} out, or use --engine torch"

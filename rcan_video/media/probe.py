@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 _DEFAULT_RATE = Fraction(25)
 _FASTEST = 480  # containers that count in milliseconds may claim 1000 frames/s where they do not know
 _SITINGS = frozenset(get_args(Siting))
+# PyAV frees the metadata of side data that belong to the frame, which is then freed twice and the process dies. Only
+# these decoders give any: the name of an ICC profile.
+_SIDE_DATA_KILLS = frozenset({"png", "apng"})
 _log_lock = threading.Lock()
 
 
@@ -114,7 +117,7 @@ def describe(
     plain = plain or frame
     alpha = has_alpha(frame)
     layout = planar_layout(frame.format.name, alpha=alpha)
-    side = _side_data(plain)
+    side = {} if stream.codec_context.name in _SIDE_DATA_KILLS else _side_data(plain)
     tags = ColorTags(
         matrix=int(plain.colorspace),
         primaries=int(plain.color_primaries),
