@@ -114,7 +114,7 @@ def test_a_pixel_format_that_nothing_can_write(tmp_path: Path) -> None:
         upscale(options(clip, tmp_path / "out.nut", encode=chosen))
 
 
-@pytest.mark.parametrize("name", ["out.m3u8", "out.mpd", "out%03d.jpg", "out.png"])
+@pytest.mark.parametrize("name", ["out.m3u8", "out.mpd", "out.bmp"])
 def test_what_is_no_single_file_is_refused(tmp_path: Path, name: str) -> None:
     clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=2)
     with pytest.raises(OutputError, match=r"is no video file: use \.mp4, \.mkv or \.mov$"):
