@@ -412,3 +412,16 @@ def test_help_is_quick() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=SECONDS)
     assert done.returncode == 0 and "OUT.safetensors" in done.stdout
     assert done.stdout.rstrip().endswith("set()")
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_interrupted_says_whether_it_can_go_on(kept: bool, pictures: Path, tmp_path: Path) -> None:
+    class Impatient(Watched):
+        def update(self, step: int, loss: float) -> None:
+            if step == 3:
+                raise KeyboardInterrupt
+
+    options = small_options(pictures, state=str(tmp_path / "state"), save_every=0.0 if kept else 1000.0)
+    with pytest.raises(errors.Interrupted) as interrupted:
+        train(options, Impatient())
+    assert interrupted.value.kept == kept

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rcan_video.engine.memory import is_oom, keep_freed_memory
-from rcan_video.errors import NotFinite, OutOfMemory, UsageError
+from rcan_video.errors import Interrupted, NotFinite, OutOfMemory, UsageError
 from rcan_video.network.catalog import LoadedModel, load_model
 from rcan_video.options import TrainOptions
 from rcan_video.train.journal import Journal, Watch, check_output
@@ -20,7 +20,7 @@ from rcan_video.train.prepare import Prepared, prepare
 from rcan_video.train.processes import Processes, joined
 from rcan_video.train.reparam import collapsed, factorise
 from rcan_video.train.start import Structure, describe, starting_point, structure, to_range
-from rcan_video.train.state import StateFolder
+from rcan_video.train.state import StateFolder, has_state
 
 _BETAS = (0.9, 0.99)
 _LAST_RATE = 1e-6
@@ -59,6 +59,8 @@ def train(options: TrainOptions, watch: Watch) -> None:
             with StateFolder(folder, _recipe(options, shape, prepared, init)) as state:
                 journal = Journal(options, watch, state, prepared.validation, prepared.description)
                 _train(options, shape, init, prepared, processes, journal)
+    except KeyboardInterrupt as error:
+        raise Interrupted(kept=has_state(folder)) from error
     except (RuntimeError, MemoryError) as error:
         if not is_oom(error):
             raise

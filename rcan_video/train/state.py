@@ -25,6 +25,14 @@ COLUMNS = ("step", "seconds", "learning_rate", "loss", "psnr_y", "psnr_y_video")
 Row = Mapping[str, float | int | None]
 
 
+_STATE = "state.pt"
+
+
+def has_state(folder: Path) -> bool:
+    """Whether a training can go on from what lies in ``folder``."""
+    return (folder / _STATE).is_file()
+
+
 class StateFolder:
     """The folder of one training, held for this process alone while it is open.
 
@@ -55,7 +63,7 @@ class StateFolder:
 
         Raises UsageError where that was another training, WeightsError where the file is damaged.
         """
-        path = self.folder / "state.pt"
+        path = self.folder / _STATE
         if not path.exists():
             return None
         try:
@@ -73,7 +81,7 @@ class StateFolder:
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the state. Raises OutputError."""
-        path, part = self.folder / "state.pt", self.folder / "state.pt.part"
+        path, part = self.folder / _STATE, self.folder / f"{_STATE}.part"
         try:
             with part.open("wb") as file:
                 torch.save({**state, "recipe": self.recipe}, file)
