@@ -28,11 +28,10 @@ from rcan_video.errors import (
 )
 from rcan_video.job import upscale
 from rcan_video.media.files import PIPE
-from rcan_video.network.catalog import scales
+from rcan_video.network.catalog import usable_scales
 from rcan_video.options import BatchOptions, Options
 from rcan_video.progress import Display, FileResult
 from rcan_video.segments.home import ENDING, home
-from rcan_video.size import check_scale, option_of
 
 VIDEO_ENDINGS = frozenset(
     {
@@ -110,8 +109,7 @@ def run_batch(tasks: Sequence[Task], options: Options, display: Display, *, debu
     """
     if options.format is not None:
         raise UsageError("--format is for standard output: the ending of a file says its container")
-    option_of(options.model, options.size)
-    check_scale(options.model.model, scales(options.model.model), options.model.scale)
+    usable_scales(options.model, options.size)
     if options.ray is None:
         choose_devices(options.device)
     begun, rows = time.monotonic(), list[FileResult]()

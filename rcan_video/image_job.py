@@ -33,11 +33,11 @@ from rcan_video.media.images import (
     write_image,
 )
 from rcan_video.media.pace import open_pace
-from rcan_video.network.catalog import LoadedModel, load_model, scales
+from rcan_video.network.catalog import LoadedModel, load_model, usable_scales
 from rcan_video.options import Options, Report
 from rcan_video.pipeline import Counts, run
 from rcan_video.progress import Progress
-from rcan_video.size import check_scale, enlargement, option_of
+from rcan_video.size import enlargement
 
 
 @dataclass(slots=True)
@@ -112,7 +112,6 @@ def upscale_images(options: Options, progress: Progress) -> Report:
     Raises RcanVideoError; pictures that are there by then stay.
     """
     begun = time.perf_counter()
-    option_of(options.model, options.size)
     many, single = is_numbered(options.output), is_picture(options.input) and not is_numbered(options.input)
     if many and single:
         raise UsageError(f"{options.output} stands for several pictures, and {options.input} is one: name one output")
@@ -125,9 +124,8 @@ def upscale_images(options: Options, progress: Progress) -> Report:
         raise UsageError("--max-time is for videos: leave it out, every picture is kept when a run is interrupted")
     if options.ray is not None:
         raise UsageError("--ray sends segments of a video away, and pictures have none: leave it out")
-    name = options.model.model
-    work = _Work(options, progress, factors := scales(name), choose_devices(options.device))
-    check_scale(name, factors, options.model.scale)
+    factors = usable_scales(options.model, options.size)
+    work = _Work(options, progress, factors, choose_devices(options.device))
     report = None
     progress.stage("reading")
     try:

@@ -24,7 +24,7 @@ from rcan_video.media.images import is_image
 from rcan_video.media.index import Index, read_index
 from rcan_video.media.pace import open_pace
 from rcan_video.media.segment import why_whole
-from rcan_video.network.catalog import load_model, scales
+from rcan_video.network.catalog import load_model, usable_scales
 from rcan_video.one_go import in_one_go
 from rcan_video.options import STREAM_FORMATS, Options, Report
 from rcan_video.prepare import Job
@@ -33,7 +33,7 @@ from rcan_video.segments.home import asked, finished, home, may_be_finished
 from rcan_video.segments.job import Hands, Here, in_segments
 from rcan_video.segments.plan import LONGEST
 from rcan_video.segments.store import Done
-from rcan_video.size import check_scale, enlargement, option_of
+from rcan_video.size import enlargement
 
 
 def upscale(options: Options, progress: Progress | None = None) -> Report:
@@ -90,7 +90,6 @@ def open_job(options: Options, progress: Progress, *, look: bool = False) -> Ite
     if options.ray is not None and options.device.hwaccel != "none":
         raise UsageError("--hwaccel decodes on this machine, and --ray on others: leave one of the two out")
     check_device(options.device)
-    option_of(options.model, options.size)
     folder = None
     if options.output != PIPE and not options.restart:
         folder = home(options.output, options.work_dir)
@@ -98,8 +97,7 @@ def open_job(options: Options, progress: Progress, *, look: bool = False) -> Ite
     if folder is None:
         check_output(options.input, options.output, overwrite=options.overwrite)
     name = options.model.model
-    factors = scales(name)
-    check_scale(name, factors, options.model.scale)
+    factors = usable_scales(options.model, options.size)
     choices = choose_devices(options.device) if options.ray is None else ()
     progress.stage("reading")
     index = None if options.input == PIPE else read_index(options.input)

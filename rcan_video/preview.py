@@ -20,11 +20,11 @@ from rcan_video.media.decode import Source
 from rcan_video.media.files import PIPE, PartFile, check_output
 from rcan_video.media.index import Index, read_index
 from rcan_video.metrics import Pixels, luma_bt601, sharpness
-from rcan_video.network.catalog import load_model, scales
+from rcan_video.network.catalog import load_model, usable_scales
 from rcan_video.options import Options
 from rcan_video.pictures import planes_to_pixels
 from rcan_video.report import before_after, stacked, write_png
-from rcan_video.size import check_scale, enlargement, option_of
+from rcan_video.size import enlargement
 
 KERNELS = ("bicubic", "lanczos")
 _CANDIDATES = 9  # frames that are looked at, spread evenly, where none is asked for
@@ -61,9 +61,7 @@ def look(options: Options, time: Fraction | None, notice: Callable[[str], None])
     """The frames of ``preview``, before and after."""
     if options.ray is not None:
         raise UsageError("--preview computes on this machine: leave --ray out, or give --ray none")
-    option_of(options.model, options.size)
-    factors = scales(options.model.model)
-    check_scale(options.model.model, factors, options.model.scale)
+    factors = usable_scales(options.model, options.size)
     choices = choose_devices(options.device)
     index = None if options.input == PIPE else read_index(options.input)
     info, frames = _chosen(options, index, time)

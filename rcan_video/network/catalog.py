@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from rcan_video import cache
 from rcan_video.errors import WeightsError, did_you_mean
 from rcan_video.network.files import read_bytes
-from rcan_video.options import DEFAULT_SCALE
+from rcan_video.options import DEFAULT_SCALE, ModelOptions, SizeOptions
+from rcan_video.size import check_scale, option_of
 
 if TYPE_CHECKING:
     from rcan_video.network.rcan import RCAN
@@ -83,6 +84,15 @@ def scales(model: str) -> tuple[int, ...]:
     """
     bundled = tuple(entry.scale for entry in entries() if entry.name == model)
     return bundled or (load_model(model).scale,)
+
+
+def usable_scales(model: ModelOptions, size: SizeOptions) -> tuple[int, ...]:
+    """``scales`` of the model that is chosen. Raises UsageError for a size that is asked for in two ways or means
+    nothing, WeightsError for a scale that none of them reaches."""
+    option_of(model, size)
+    found = scales(model.model)
+    check_scale(model.model, found, model.scale)
+    return found
 
 
 def load_model(model: str, scale: int | None = None) -> LoadedModel:
