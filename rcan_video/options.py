@@ -236,7 +236,7 @@ class CompareOptions:
 
 Degradation = Literal["bicubic", "video"]
 Tail = Literal["short", "standard"]
-TrainPrecision = Literal["auto", "single", "half"]
+TrainPrecision = Literal["auto", "single", "half", "bf16"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,9 +62,9 @@ def _default(name: str) -> dict[str, Any]:
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: all cores]")
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "single", "half"]),
+    type=click.Choice(["auto", "single", "half", "bf16"]),
     **_default("precision"),
-    help="auto: half (mixed) on CUDA, single elsewhere.",
+    help="auto: half (mixed) on CUDA, single elsewhere; bf16 (mixed) pays on CPUs that multiply it.",
 )
 @click.option("--state", metavar="DIR", help="State, log and curve.  [default: OUT.safetensors.train]")
 @click.option("--cache", metavar="DIR", help="Decoded data.  [default: rcan-video/train in the user's cache]")

@@ -82,13 +82,16 @@ def _train(
     device, places, config = processes.device, processes.places(options.batch), shape.config
     half = options.precision == "half" or (options.precision == "auto" and device.type == "cuda")
     if half and device.type != "cuda":
-        raise UsageError(f"--precision half is for CUDA, not {device.type}: give --precision single")
+        raise UsageError(f"--precision half is for CUDA, not {device.type}: give --precision bf16 or single")
 
     # What trains, kernels with factors; and what is kept, the average over the iterations of its plain kernels.
     net = starting_point(shape, init.net if init else None, prepared.patches, options)
     average = copy.deepcopy(net).eval().requires_grad_(False).to(device)
     if options.factors:
         factorise(net)
+    if half or options.precision == "bf16":  # the groups alone, as the engine: pictures pass through the ends exactly
+        dtype = torch.float16 if half else torch.bfloat16
+        net.body.forward = torch.autocast(device.type, dtype)(net.body.forward)  # type: ignore[method-assign]
     net = net.train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = processes.parallel(net)
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], betas=_BETAS, fused=True)
@@ -112,9 +115,7 @@ def _train(
             group["lr"] = rate
         small, large = (to_range(x.to(device), config) for x in prepared.patches.batch(step, places))
         with parametrize.cached():  # each kernel is multiplied out once a step
-            with torch.autocast(device.type, torch.float16, enabled=half):
-                enlarged = model(small)
-            error = (enlarged.float() - large) / config.rgb_range
+            error = (model(small) - large) / config.rgb_range
             distance = error.abs().mean()
             loss = distance + options.fourier * spectral(error) if options.fourier else distance
             optimizer.zero_grad()

@@ -56,7 +56,10 @@ def starting_point(shape: Structure, init: RCAN | None, patches: Patches, option
     if init is None:
         _set_body(net)
     else:
-        net.load_state_dict({k: v for k, v in init.state_dict().items() if not k.startswith("tail.")}, strict=False)
+        if init.config.features < net.config.features:
+            _set_body(net)
+        for part in ("sub_mean", "head", "body", "add_mean"):
+            _embed(net.get_submodule(part), init.get_submodule(part))
         if init.config.upscale == shape.config.upscale and _take_tail(net, init, shape.tail):
             return net
     _fit_tail(net, patches, options.batch, shape.tail)
@@ -72,13 +75,18 @@ def _config(options: TrainOptions, init: RCAN | None) -> RCANConfig:
     else:
         if options.unshuffle and base.unshuffle == 1:
             raise UsageError(f"{options.init}: has no pixel-unshuffle head; leave out --unshuffle, or --init")
+        wider = given.get("features", base.features) > base.features  # and may squeeze otherwise for its attention
         for name, value in given.items():
-            if value != getattr(base, name):
+            if value != getattr(base, name) and not (wider and name in ("features", "reduction")):
                 raise UsageError(f"{options.init}: has {name} {getattr(base, name)}, not {value}; leave out --{name}")
     try:
-        return replace(base, **given, upscale=options.scale * base.unshuffle)
+        config = replace(base, **given, upscale=options.scale * base.unshuffle)
     except ValueError as error:
         raise UsageError(f"these options make no network: {error}") from error
+    least = base.features // base.reduction
+    if init is not None and config.features // config.reduction < least:
+        raise UsageError(f"{options.init}: its attention squeezes to {least} features; give less --reduction")
+    return config
 
 
 def _check_short(config: RCANConfig) -> None:
@@ -115,14 +123,28 @@ def _randomise(conv: nn.Module, gain: float) -> None:
     nn.init.zeros_(conv.bias)
 
 
+@torch.no_grad()
+def _embed(wide: nn.Module, narrow: nn.Module) -> None:
+    """Make ``wide`` compute what ``narrow`` does in its first channels, which take nothing from the others: these keep
+    their values and are there to be learned from (after Net2Net, Chen et al., arXiv 1511.05641)."""
+    mine = wide.state_dict()
+    for name, theirs in narrow.state_dict().items():
+        rows = mine[name][: theirs.shape[0]]
+        if theirs.dim() > 1:
+            rows[:, theirs.shape[1] :] = 0.0
+            rows = rows[:, : theirs.shape[1]]
+        rows.copy_(theirs)
+
+
 def _take_tail(net: RCAN, init: RCAN, tail: Tail) -> bool:
     """Copy the checkpoint's tail; False where it is longer than the short one that is asked for."""
     if tail == "standard":
-        net.tail.load_state_dict(init.tail.state_dict())
+        _embed(net.tail, init.tail)
         return True
     form = short_form(init)
     if form is not None:
-        _set_short(net, *form)
+        weight, bias = form
+        _set_short(net, F.pad(weight, (0, 0, 0, 0, 0, net.config.features - weight.shape[1])), bias)
     return form is not None
 
 
