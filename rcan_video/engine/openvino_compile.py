@@ -7,6 +7,7 @@ what compiling took. So another one does both and hands over what came out, as t
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -59,6 +60,8 @@ def child() -> None:
     except Exception as error:
         answer = [type(error).__name__.encode(), str(error).encode()]
     sys.stdout.buffer.write(b"\n".join(answer))
+    sys.stdout.buffer.flush()
+    os._exit(0)  # what torch and OpenVINO would take down goes with the process
 
 
 def _apart(task: Task, threads: int | None) -> bytes:

@@ -34,11 +34,12 @@ def convert(net: nn.Module, shapes: Sequence[tuple[int, int]], dtype: torch.dtyp
     # torch (2.13) gives an empty tensor back as it was instead of unshuffling it.
     frames = 1 if any(isinstance(module, nn.PixelUnshuffle) for module in net.modules()) else 0
     examples = tuple(torch.zeros((frames, *shape), dtype=dtype) for shape in shapes)
+    # A function, because torch would first compile all modules of a module: half of the time.
     with torch.no_grad(), warnings.catch_warnings():
         # That it is deprecated, and that Python branches on shapes: those are constant here.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", TracerWarning)
-        traced = trace(net, examples, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = trace(lambda *planes: net(*planes), examples, check_trace=False)  # type: ignore[no-untyped-call]
     frontend = FrontEndManager().load_by_framework("pytorch")
     frontend.add_extension(ConversionExtension("aten::to", _to))
     decoder = TorchScriptPythonDecoder(traced)  # kept until the end: the frontend calls it, but does not own it

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rcan_video.color import PlanesToRgb, RgbToPlanes
+from rcan_video.color import PlanesToRgb
 from rcan_video.errors import WeightsError
 from rcan_video.frames import LUMA_WEIGHTS, ColorSpec, PlaneLayout
 from rcan_video.network.alpha import EnlargeAlpha
+from rcan_video.network.bands import RgbToPlanesInBands
 from rcan_video.network.resample import Resample
 
 _KR, _KB = LUMA_WEIGHTS[1]
@@ -17,7 +18,7 @@ _KG = 1 - _KR - _KB
 
 
 class FrameNet(nn.Module):
-    """``PlanesToRgb``, the network, ``RgbToPlanes``.
+    """``PlanesToRgb``, the network, ``RgbToPlanesInBands``.
 
     ``net`` maps (N, colors, H, W) float32, nominally 0..1, to (N, colors, scale H, scale W), not clipped. ``source``
     and ``target`` say how the planes that come and go are stored and coloured; they may differ in every respect.
@@ -54,7 +55,7 @@ class FrameNet(nn.Module):
         enlarged = (scale * width, scale * height)
         self.reduce = None if reduced is None else Resample(enlarged, reduced)
         size = reduced or enlarged
-        self.to_planes = RgbToPlanes(*target, *size)
+        self.to_planes = RgbToPlanesInBands(*target, *size)
         (incoming, _), (outgoing, _) = source, target
         self.alpha_in, self.alpha_out = incoming.alpha, outgoing.alpha
         self.enlarge_alpha = EnlargeAlpha((width, height), size, (incoming.depth, outgoing.depth))
