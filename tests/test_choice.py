@@ -90,7 +90,9 @@ def task() -> Task:
 
 
 def test_what_is_chosen_is_opened(task: Task) -> None:
-    pytest.importorskip("openvino", reason="the extra openvino is not installed here")
+    pytest.importorskip(
+        "rcan_video.engine.openvino_silent", exc_type=ImportError, reason="the extra openvino is not installed here"
+    )
     said: list[str] = []
     for chosen, name in ((OPENVINO, "OpenVINO on cpu"), (TORCH, "torch on cpu")):
         engine = open_engine(chosen, task, 2, None, said.append)

@@ -42,7 +42,12 @@ HOMES = {
     "av": ("media",),
     "click": ("commands",),
     "cv2": ("pictures", "report", "train"),
-    "openvino": ("engine.openvino_compile", "engine.openvino_engine", "engine.openvino_graph"),
+    "openvino": (
+        "engine.openvino_compile",
+        "engine.openvino_engine",
+        "engine.openvino_graph",
+        "engine.openvino_silent",
+    ),
     "ray": ("distributed.ray_crew",),
     "rich": ("progress", "commands"),
     "safetensors": ("network.checkpoint",),

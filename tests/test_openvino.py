@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -26,7 +27,9 @@ from rcan_video.network.catalog import LoadedModel, load_model
 from rcan_video.network.frame_net import FrameNet
 from rcan_video.network.rcan import RCAN, RCANConfig
 
-openvino = pytest.importorskip("openvino", reason="the extra openvino is not installed here")
+openvino = pytest.importorskip(
+    "rcan_video.engine.openvino_silent", reason="the extra openvino is not installed here", exc_type=ImportError
+).openvino
 openvino_compile = pytest.importorskip("rcan_video.engine.openvino_compile")
 openvino_engine = pytest.importorskip("rcan_video.engine.openvino_engine")
 OpenVinoEngine = openvino_engine.OpenVinoEngine
@@ -469,3 +472,15 @@ def test_a_process_that_ends_badly_is_told(
     monkeypatch.setattr(openvino_engine, "compile_task", openvino_compile._apart)
     with pytest.raises(kind, match=sentence):
         OpenVinoEngine(task_for(small, "yuv420p", (27, 16)))
+
+
+@pytest.mark.parametrize("module", ["openvino_engine", "openvino_graph", "openvino_compile"])
+def test_nothing_is_told_to_anybody(module: str, tmp_path: Path) -> None:
+    """OpenVINO's telemetry, which begins with its import, is left out, and free for others to load afterwards."""
+    code = (
+        f"import sys; import rcan_video.engine.{module}; assert 'openvino' in sys.modules; "
+        "assert not [name for name in sys.modules if name.startswith('openvino_telemetry')], 'loaded'"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=120)
+    assert not list(tmp_path.iterdir())

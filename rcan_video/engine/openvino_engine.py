@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from rcan_video import cache
 from rcan_video.engine.base import Ticket, check_frames, not_finite
 from rcan_video.engine.openvino_compile import DEVICE, compile_task, settings
+from rcan_video.engine.openvino_silent import openvino
 from rcan_video.engine.task import Task
 from rcan_video.errors import DeviceError, OutOfMemory
 from rcan_video.frames import Frame, FrameBatch, PlaneLayout

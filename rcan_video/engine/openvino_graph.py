@@ -10,7 +10,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import openvino
+from rcan_video.engine.openvino_silent import openvino
+
+# isort: split
 import torch
 from openvino import opset13
 from openvino.frontend import FrontEndManager
