@@ -312,6 +312,57 @@ def test_a_curve_is_drawn(pictures: Path) -> None:
     assert same_weights(folder / "latest.safetensors", pictures.parent / "out.safetensors")
 
 
+class Convolutions:
+    """What every convolution that trains meanwhile gives out, by its inputs, outputs and size."""
+
+    def __init__(self) -> None:
+        self.dtypes: dict[tuple[int, int, int], torch.dtype] = {}
+
+    def __enter__(self) -> dict[tuple[int, int, int], torch.dtype]:
+        self._hook = torch.nn.modules.module.register_module_forward_hook(self._see)
+        return self.dtypes
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+    def _see(self, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(module, torch.nn.Conv2d) and module.training:
+            self.dtypes[module.in_channels, module.out_channels, module.kernel_size[0]] = output.dtype
+
+
+def test_bf16_computes_the_body_alone_in_bfloat16(pictures: Path) -> None:
+    with Convolutions() as dtypes:
+        watched = trained(pictures, precision="bf16", iterations=150, learning_rate=3e-3)
+    half, single = torch.bfloat16, torch.float32
+    assert dtypes == {(3, 8, 3): single, (8, 8, 3): half, (8, 2, 1): half, (2, 8, 1): half, (8, 12, 3): single}
+    assert sum(watched.losses[-20:]) < 0.9 * sum(watched.losses[:20])
+    stored = safetensors.torch.load_file(pictures.parent / "out.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {single}
+    assert not any("parametrizations" in name for name in stored)
+
+
+def test_bf16_goes_on_exactly(pictures: Path) -> None:
+    whole = trained(pictures, precision="bf16", output=str(pictures.parent / "whole.safetensors"))
+    options = small_options(pictures, precision="bf16", save_every=0.0)
+    with pytest.raises(Stopped):
+        train(options, StopsAt(5))
+    again = Watched()
+    train(options, again)
+    assert again.begun_at == 4 and again.losses == whole.losses[4:]
+    assert same_weights(pictures.parent / "whole.safetensors", pictures.parent / "out.safetensors")
+    with pytest.raises(errors.UsageError, match=r"another precision \(bf16, not single\)"):
+        trained(pictures, precision="single")
+
+
+def test_bf16_multiplies_factors_out_in_float32(pictures: Path) -> None:
+    """The network that is kept begins as the checkpoint, to more digits than bfloat16 has."""
+    structure = {"init": "fast", "groups": None, "blocks": None, "features": None}
+    trained(pictures, **structure, precision="bf16", iterations=1, learning_rate=1e-6)
+    kept, init = checkpoint.load(pictures.parent / "out.safetensors"), load_model("fast", 2).net
+    for name, tensor in init.state_dict().items():
+        assert torch.allclose(kept.state_dict()[name], tensor, rtol=0, atol=3e-6), name
+
+
 @pytest.mark.cuda
 def test_mixed_precision_trains_on_cuda(pictures: Path) -> None:
     watched = trained(pictures, iterations=100, learning_rate=3e-3, device="cuda", valid=str(pictures))
@@ -333,7 +384,7 @@ def test_mixed_precision_trains_on_cuda(pictures: Path) -> None:
         ({"init": "fast", "blocks": 5}, errors.UsageError, "fast: has groups 2, not 1; leave out --groups"),
         ({"scale": 8}, errors.UsageError, "a short tail for x8 takes 48 features, not 8; give more --features"),
         ({"scale": 3, "unshuffle": True}, errors.UsageError, "upscale must be 3 or a power of two, got 6"),
-        ({"precision": "half"}, errors.UsageError, "--precision half is for CUDA, not cpu"),
+        ({"precision": "half"}, errors.UsageError, "--precision half is for CUDA, not cpu: give --precision bf16"),
         ({"validate_every": 7, "log_every": 2}, errors.UsageError, "no multiple of --log-every 2"),
         ({"device": "toaster"}, errors.DeviceError, "toaster"),
         ({"degradation": "video"}, errors.InputError, "takes pictures of 384 pixels each way"),

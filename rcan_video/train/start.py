@@ -8,6 +8,7 @@ of another.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, replace
 
@@ -138,14 +139,14 @@ def _embed(wide: nn.Module, narrow: nn.Module) -> None:
 
 def _take_tail(net: RCAN, init: RCAN, tail: Tail) -> bool:
     """Copy the checkpoint's tail; False where it is longer than the short one that is asked for."""
-    if tail == "standard":
-        _embed(net.tail, init.tail)
-        return True
     form = short_form(init)
     if form is not None:
         weight, bias = form
-        _set_short(net, F.pad(weight, (0, 0, 0, 0, 0, net.config.features - weight.shape[1])), bias)
-    return form is not None
+        weight = F.pad(weight, (0, 0, 0, 0, 0, net.config.features - weight.shape[1]))
+        (_set_short if tail == "short" else _set_standard)(net, weight, bias)
+    elif tail == "standard":
+        _embed(net.tail, init.tail)
+    return form is not None or tail == "standard"
 
 
 def _set_short(net: RCAN, weight: Tensor, bias: Tensor) -> None:
@@ -153,21 +154,25 @@ def _set_short(net: RCAN, weight: Tensor, bias: Tensor) -> None:
 
 
 @torch.no_grad()
+def _set_standard(net: RCAN, weight: Tensor, bias: Tensor) -> None:
+    """A tail of the official layout that computes a short one, all of it open to training. Raises ValueError where it
+    has too few features."""
+    values = standard_form(weight, bias, net.config)
+    for name, mine in net.tail.state_dict().items():
+        if name.startswith("0.") and name.endswith("weight"):
+            # Nobody listens to these rows. As zeros they would stay: neither side of a product of zeros has a gradient.
+            idle = (values[name] == 0).flatten(1).all(1)
+            values[name][idle] = mine[idle]
+    net.tail.load_state_dict(values)
+
+
+@torch.no_grad()
 def _fit_tail(net: RCAN, patches: Patches, batch: int, tail: Tail) -> None:
     if net.config.activation != "relu":  # its tail is not linear: it keeps the random values of torch
         return
     weight, bias = _least_squares(net, patches, batch)
-    if tail == "short":
-        _set_short(net, weight, bias)
-        return
-    try:
-        fitted = standard_form(weight, bias, net.config)
-    except ValueError:  # too few features to hold it
-        return
-    # Zeros would keep the rest of the tail out of training: neither side of a product of zeros has a gradient.
-    for name, tensor in net.tail.state_dict().items():
-        noise = tensor * 0.1 if name.endswith("weight") else torch.zeros_like(tensor)
-        tensor.copy_(torch.where(fitted[name] == 0, noise, fitted[name]))
+    with contextlib.suppress(ValueError):  # too few features to hold it: the tail stays random as well
+        (_set_short if tail == "short" else _set_standard)(net, weight, bias)
 
 
 def _least_squares(net: RCAN, patches: Patches, batch: int) -> tuple[Tensor, Tensor]:
