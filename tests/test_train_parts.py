@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -159,6 +161,38 @@ def test_a_clip_shorter_than_a_run_gives_a_picture(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=3, size=(64, 48))
     (found,) = store.load([clip], tmp_path / "cache", lambda _: None)
     assert found.frames.shape == (1, 48, 64, 3) and not found.moving
+
+
+def test_a_clip_with_alpha_gives_its_colours(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mkv", codec="ffv1", pix_fmt="bgra", frames=12, size=(64, 48))
+    (found,) = store.load([clip], tmp_path / "cache", lambda _: None)
+    assert found.frames.shape == (10, 48, 64, 3)
+    with av.open(str(clip)) as container:
+        colours = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert np.array_equal(found.frames, colours[:10])
+
+
+def test_a_clip_whose_size_changes_is_refused(tmp_path: Path) -> None:
+    parts = [make_clip(tmp_path / f"{n}.h264", size=size) for n, size in enumerate([(64, 48), (32, 32)])]
+    clip = tmp_path / "clip.ts"
+    clip.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.raises(errors.InputError, match=r"clip\.ts changes from 64x48 .* at frame 12: cut it there"):
+        list(store.load([clip], tmp_path / "cache", lambda _: None))
+    assert not list((tmp_path / "cache").rglob("*.*"))
+
+
+@pytest.mark.parametrize("kind", ["alpha", "16 bits", "16 bits with alpha", "gray", "gray of 16 bits"])
+def test_pictures_of_other_kinds_become_8_bit_rgb(tmp_path: Path, kind: str) -> None:
+    picture = texture(0, 37)
+    if "gray" in kind:
+        picture = picture[..., :1].repeat(3, axis=2)
+    stored = picture[..., 0] if "gray" in kind else picture[..., ::-1]
+    if "alpha" in kind:
+        stored = np.dstack([stored, np.arange(37 * 37, dtype=np.uint8).reshape(37, 37)])
+    if "16" in kind:
+        stored = stored.astype(np.uint16) * 257
+    (tmp_path / "x.png").write_bytes(cv2.imencode(".png", stored)[1].tobytes())
+    assert np.array_equal(pictures.read_picture(tmp_path / "x.png"), picture)
 
 
 @pytest.mark.parametrize(("name", "words"), [("broken.png", "no picture that OpenCV can read"), ("broken.mp4", "mp4")])
