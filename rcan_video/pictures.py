@@ -32,6 +32,8 @@ def find(places: Sequence[str]) -> list[Path]:
 
     Raises InputError for a place that does not exist and where nothing is found.
     """
+    if "" in places:
+        raise InputError("one of the names is empty, perhaps a variable of the shell; give pictures, videos or folders")
     found: set[Path] = set()
     for place in map(Path, places):
         if place.is_dir():

@@ -321,6 +321,10 @@ def test_too_few_features_hold_no_short_tail() -> None:
         standard_form(torch.zeros(48, 11, 3, 3), torch.zeros(48), config)
 
 
+def test_a_structure_is_judged_before_memory_is_taken_for_it() -> None:
+    assert structure(small_options(Path(), features=10**8), None).tail == "short"
+
+
 def test_the_official_layout_of_a_short_network_is_the_same_function() -> None:
     torch.manual_seed(0)
     net = shortened(RCAN(RCANConfig(1, 1, 12, 4, upscale=4, unshuffle=2, rgb_range=1.0, mean_shift=False)))

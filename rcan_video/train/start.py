@@ -20,7 +20,7 @@ from rcan_video.errors import UsageError
 from rcan_video.network.rcan import RCAB, RCAN, RCANConfig, ResidualGroup
 from rcan_video.options import Tail, TrainOptions
 from rcan_video.train.data import Patches
-from rcan_video.train.tails import is_short, short_form, shortened, standard_form
+from rcan_video.train.tails import is_short, least_features, short_form, shortened, standard_form
 
 FAST = RCANConfig(groups=2, blocks=6, features=16, reduction=4, rgb_range=1.0, mean_shift=False)
 """The structure of a new network where the user asks for no other; samples in 0..1, as most programs take them."""
@@ -42,6 +42,8 @@ def structure(options: TrainOptions, init: RCAN | None) -> Structure:
 
     Raises UsageError where they contradict it or each other.
     """
+    if init is not None and init.config.colors != 3:
+        raise UsageError(f"{options.init}: has {init.config.colors} colour, training is on RGB; give weights with 3")
     config = _config(options, init)
     tail = options.tail or ("short" if init is None or short_form(init) is not None else "standard")
     if tail == "short":
@@ -93,11 +95,11 @@ def _config(options: TrainOptions, init: RCAN | None) -> RCANConfig:
 def _check_short(config: RCANConfig) -> None:
     if config.activation != "relu":
         raise UsageError("a network with SiLU has activations in its tail; give --tail standard")
-    weight = torch.empty(config.colors * config.upscale**2, config.features, 3, 3)
-    try:
-        standard_form(weight, weight[:, 0, 0, 0], config)
-    except ValueError as error:
-        raise UsageError(f"{error}; give more --features, or --tail standard") from error
+    if config.features < (least := least_features(config)):
+        raise UsageError(
+            f"a short tail for x{config.upscale} takes {least} features, not {config.features}; "
+            "give more --features, or --tail standard"
+        )
 
 
 @torch.no_grad()

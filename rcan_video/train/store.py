@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -151,4 +151,5 @@ def _whole(path: Path) -> Iterator[Path]:
             f"{path}: cannot be written ({error.strerror or error}); free space there, or choose another --cache"
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing could be made, nothing has to go
+            part.unlink()
