@@ -32,6 +32,8 @@ def find(places: Sequence[str]) -> list[Path]:
 
     Raises InputError for a place that does not exist and where nothing is found.
     """
+    if "" in places:
+        raise InputError("one of the names is empty, perhaps a variable of the shell; give pictures, videos or folders")
     found: set[Path] = set()
     for place in map(Path, places):
         if place.is_dir():
@@ -58,6 +60,7 @@ def read_picture(path: Path) -> Pixels:
         content = np.frombuffer(path.read_bytes(), np.uint8)  # OpenCV's own reading fails on names outside ASCII
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # one sentence of ours, not several of OpenCV's
     picture = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB) if content.size else None
     if picture is None:
         raise InputError(f"{path}: is no picture that OpenCV can read; remove it or convert it to PNG")

@@ -254,7 +254,7 @@ def test_a_picture_that_changes_its_size_is_refused(tmp_path: Path) -> None:
         list(source.frames())
     assert str(caught.value).endswith(
         "in.h264 changes from 64x48 yuv420p to 32x32 yuv420p at frame 3: "
-        "upscale the parts one by one with --start and --duration"
+        "cut it there, or upscale the parts one by one with --start and --duration"
     )
     assert source.decoded == 3
 

@@ -23,6 +23,8 @@ from rcan_video.evaluate.items import collect
 from rcan_video.evaluate.measure import evaluate
 from rcan_video.evaluate.results import Evaluation
 from rcan_video.metrics import FIGURES, Meter, psnr_y
+from rcan_video.network import checkpoint
+from rcan_video.network.rcan import RCAN, RCANConfig
 from rcan_video.options import EvalOptions
 from rcan_video.pictures import compressed, read_frames, read_picture
 from rcan_video.report import write_png
@@ -244,14 +246,39 @@ def test_files_appear_and_are_kept_unless_told(hr: Path, tmp_path: Path, monkeyp
     corners = np.argwhere(np.all(sheet == best[0, 0], axis=2))
     assert any(np.array_equal(sheet[y : y + 192, x : x + 192], best) for y, x in corners)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hr", "out.csv", "out.json", "out.png"]
-    monkeypatch.setattr("rcan_video.evaluate.measure.open_methods", None)  # refused before anything is computed
+    monkeypatch.setattr("rcan_video.evaluate.measure._measure", None)  # refused before anything is computed
     with pytest.raises(errors.OutputError, match=r"out\.csv exists already"):
         run(hr, csv=targets["csv"])
+
+
+def test_what_is_read_is_not_written_over(hr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Originals, small ones, results and weights, also under another name of theirs."""
+    monkeypatch.chdir(tmp_path)
+    for folder, size in (("lr", 48), ("sr", 96)):
+        Path(folder).mkdir()
+        for name in sorted(path.name for path in hr.iterdir()):
+            write_png(Path(folder) / name, texture(0, size))
+    checkpoint.save(RCAN(RCANConfig(1, 1, 8, 4, rgb_range=1.0, mean_shift=False)), "mine.safetensors")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    for target in ("hr/1.png", "lr/1.png", "sr/../sr/1.png", "mine.safetensors"):
+        for kind in ("csv", "sheet"):
+            options = {"lr": "lr", "results": ("sr",), "models": ("mine.safetensors",), kind: target}
+            with pytest.raises(errors.OutputError, match="is the input itself"):
+                run("hr", **options, overwrite=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_a_name_stays_in_its_cell() -> None:
+    row = tables._row(["a|b\nc", "1"])
+    assert row == "| a\\|b c | 1 |"
 
 
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
+        ({"csv": "one", "json": "./one"}, errors.OutputError, "one, ./one: one file cannot hold two of --csv"),
+        ({"csv": "-"}, errors.OutputError, "standard output carries the table: name a file in place of -"),
+        ({"lr": ""}, errors.InputError, "one of the names is empty"),
         ({"results": ("hr",)}, errors.UsageError, "nothing tells the scale"),
         ({"results": ("hr",), "scale": 2, "self_ensemble": True}, errors.UsageError, "is for a network"),
         ({"crf": (23.0,), "lr": "hr"}, errors.UsageError, "--video-crf makes the small pictures itself"),

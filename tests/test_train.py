@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -27,6 +28,7 @@ from rcan_video.network.catalog import load_model
 from rcan_video.network.fold import FoldedRCAN
 from rcan_video.network.picture import PictureNet
 from rcan_video.network.rcan import RCAN, RCANConfig
+from rcan_video.report import write_png
 from rcan_video.resize import enlarge, reduce
 from rcan_video.train import journal, loop
 from rcan_video.train.loop import learning_rate, train
@@ -312,6 +314,57 @@ def test_a_curve_is_drawn(pictures: Path) -> None:
     assert same_weights(folder / "latest.safetensors", pictures.parent / "out.safetensors")
 
 
+class Convolutions:
+    """What every convolution that trains meanwhile gives out, by its inputs, outputs and size."""
+
+    def __init__(self) -> None:
+        self.dtypes: dict[tuple[int, int, int], torch.dtype] = {}
+
+    def __enter__(self) -> dict[tuple[int, int, int], torch.dtype]:
+        self._hook = torch.nn.modules.module.register_module_forward_hook(self._see)
+        return self.dtypes
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+    def _see(self, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(module, torch.nn.Conv2d) and module.training:
+            self.dtypes[module.in_channels, module.out_channels, module.kernel_size[0]] = output.dtype
+
+
+def test_bf16_computes_the_body_alone_in_bfloat16(pictures: Path) -> None:
+    with Convolutions() as dtypes:
+        watched = trained(pictures, precision="bf16", iterations=150, learning_rate=3e-3)
+    half, single = torch.bfloat16, torch.float32
+    assert dtypes == {(3, 8, 3): single, (8, 8, 3): half, (8, 2, 1): half, (2, 8, 1): half, (8, 12, 3): single}
+    assert sum(watched.losses[-20:]) < 0.9 * sum(watched.losses[:20])
+    stored = safetensors.torch.load_file(pictures.parent / "out.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {single}
+    assert not any("parametrizations" in name for name in stored)
+
+
+def test_bf16_goes_on_exactly(pictures: Path) -> None:
+    whole = trained(pictures, precision="bf16", output=str(pictures.parent / "whole.safetensors"))
+    options = small_options(pictures, precision="bf16", save_every=0.0)
+    with pytest.raises(Stopped):
+        train(options, StopsAt(5))
+    again = Watched()
+    train(options, again)
+    assert again.begun_at == 4 and again.losses == whole.losses[4:]
+    assert same_weights(pictures.parent / "whole.safetensors", pictures.parent / "out.safetensors")
+    with pytest.raises(errors.UsageError, match=r"another precision \(bf16, not single\)"):
+        trained(pictures, precision="single")
+
+
+def test_bf16_multiplies_factors_out_in_float32(pictures: Path) -> None:
+    """The network that is kept begins as the checkpoint, to more digits than bfloat16 has."""
+    structure = {"init": "fast", "groups": None, "blocks": None, "features": None}
+    trained(pictures, **structure, precision="bf16", iterations=1, learning_rate=1e-6)
+    kept, init = checkpoint.load(pictures.parent / "out.safetensors"), load_model("fast", 2).net
+    for name, tensor in init.state_dict().items():
+        assert torch.allclose(kept.state_dict()[name], tensor, rtol=0, atol=3e-6), name
+
+
 @pytest.mark.cuda
 def test_mixed_precision_trains_on_cuda(pictures: Path) -> None:
     watched = trained(pictures, iterations=100, learning_rate=3e-3, device="cuda", valid=str(pictures))
@@ -333,8 +386,9 @@ def test_mixed_precision_trains_on_cuda(pictures: Path) -> None:
         ({"init": "fast", "blocks": 5}, errors.UsageError, "fast: has groups 2, not 1; leave out --groups"),
         ({"scale": 8}, errors.UsageError, "a short tail for x8 takes 48 features, not 8; give more --features"),
         ({"scale": 3, "unshuffle": True}, errors.UsageError, "upscale must be 3 or a power of two, got 6"),
-        ({"precision": "half"}, errors.UsageError, "--precision half is for CUDA, not cpu"),
+        ({"precision": "half"}, errors.UsageError, "--precision half is for CUDA, not cpu: give --precision bf16"),
         ({"validate_every": 7, "log_every": 2}, errors.UsageError, "no multiple of --log-every 2"),
+        ({"valid": ""}, errors.InputError, "one of the names is empty"),
         ({"device": "toaster"}, errors.DeviceError, "toaster"),
         ({"degradation": "video"}, errors.InputError, "takes pictures of 384 pixels each way"),
     ],
@@ -346,6 +400,43 @@ def test_what_cannot_be_done_is_said_in_a_sentence(
         trained(pictures, **changes)
     assert "\n" not in str(caught.value)
     assert not (pictures.parent / "out.safetensors").exists()
+
+
+def test_weights_of_one_colour_are_not_trained(pictures: Path) -> None:
+    checkpoint.save(RCAN(RCANConfig(1, 1, 8, 4, colors=1, mean_shift=False)), pictures.parent / "gray.safetensors")
+    with pytest.raises(errors.UsageError, match=r"gray\.safetensors: has 1 colour, training is on RGB"):
+        trained(pictures, init=str(pictures.parent / "gray.safetensors"))
+
+
+def test_half_an_environment_of_torchrun_is_named(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(errors.UsageError, match="WORLD_SIZE is 2 in the environment, without LOCAL_RANK, MASTER_ADDR"):
+        trained(pictures)
+
+
+def test_a_cache_that_cannot_be_is_said_to_be(pictures: Path) -> None:
+    (pictures.parent / "file").touch()
+    with pytest.raises(errors.OutputError, match=r"hr\.npy: cannot be written .*; free space there, or choose another"):
+        trained(pictures, cache=str(pictures.parent / "file"))
+
+
+def test_trained_in_the_folder_of_its_pictures_it_does_not_train_on_its_curve(pictures: Path) -> None:
+    output = str(pictures / "out.safetensors")
+    trained(pictures, output=output, decay=0.0)
+    assert list(pictures.rglob("curve.png"))
+    assert trained(pictures, output=output, decay=0.0, iterations=12).begun_at == 10
+
+
+def test_pictures_without_any_error_have_no_figure(tmp_path: Path) -> None:
+    """Infinite decibels: neither the curve (a warning fails the test) nor the metadata can hold them."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    write_png(flat / "0.png", np.zeros((32, 32, 3), np.uint8))
+    watched = trained(flat, valid=str(flat))
+    assert watched.scores[10] == {"psnr_y": float("inf")}
+    with safetensors.safe_open(tmp_path / "out.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["training"])["validation"] == {}
 
 
 def test_an_existing_output_is_kept_unless_told(pictures: Path) -> None:
@@ -387,6 +478,10 @@ def test_out_of_memory_is_said(pictures: Path, monkeypatch: pytest.MonkeyPatch) 
         (["nowhere", "out.safetensors"], 3, "nowhere: there is no such file or folder"),
         (["nowhere", "out.txt"], 4, "must be called"),
         (["nowhere", "out.safetensors", "--init", "nothing"], 5, "nothing: there is no such file"),
+        (["", "out.safetensors", "--cache", "."], 3, "one of the names is empty"),
+        (["nowhere", "out.safetensors", "--seed", "18446744073709551616"], 2, "--seed"),
+        (["nowhere", "out.safetensors", "--lr", "nan"], 2, "'nan' is no number"),
+        (["nowhere", "out.safetensors", "--fourier", "inf"], 2, "'inf' is no number"),
     ],
 )
 def test_exit_codes(

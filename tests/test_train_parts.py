@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,7 +19,7 @@ from train_helpers import small_options, texture, write_textures
 from rcan_video import errors, pictures
 from rcan_video.metrics import Pixels, psnr
 from rcan_video.network.fold import FoldedTail
-from rcan_video.network.rcan import RCAN, RCANConfig
+from rcan_video.network.rcan import RCAN, ChannelAttention, RCANConfig
 from rcan_video.resize import reduce
 from rcan_video.train import store, video
 from rcan_video.train.data import Pair, Patches, Pool, detail, turned
@@ -159,6 +163,38 @@ def test_a_clip_shorter_than_a_run_gives_a_picture(tmp_path: Path) -> None:
     assert found.frames.shape == (1, 48, 64, 3) and not found.moving
 
 
+def test_a_clip_with_alpha_gives_its_colours(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mkv", codec="ffv1", pix_fmt="bgra", frames=12, size=(64, 48))
+    (found,) = store.load([clip], tmp_path / "cache", lambda _: None)
+    assert found.frames.shape == (10, 48, 64, 3)
+    with av.open(str(clip)) as container:
+        colours = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert np.array_equal(found.frames, colours[:10])
+
+
+def test_a_clip_whose_size_changes_is_refused(tmp_path: Path) -> None:
+    parts = [make_clip(tmp_path / f"{n}.h264", size=size) for n, size in enumerate([(64, 48), (32, 32)])]
+    clip = tmp_path / "clip.ts"
+    clip.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.raises(errors.InputError, match=r"clip\.ts changes from 64x48 .* at frame 12: cut it there"):
+        list(store.load([clip], tmp_path / "cache", lambda _: None))
+    assert not list((tmp_path / "cache").rglob("*.*"))
+
+
+@pytest.mark.parametrize("kind", ["alpha", "16 bits", "16 bits with alpha", "gray", "gray of 16 bits"])
+def test_pictures_of_other_kinds_become_8_bit_rgb(tmp_path: Path, kind: str) -> None:
+    picture = texture(0, 37)
+    if "gray" in kind:
+        picture = picture[..., :1].repeat(3, axis=2)
+    stored = picture[..., 0] if "gray" in kind else picture[..., ::-1]
+    if "alpha" in kind:
+        stored = np.dstack([stored, np.arange(37 * 37, dtype=np.uint8).reshape(37, 37)])
+    if "16" in kind:
+        stored = stored.astype(np.uint16) * 257
+    (tmp_path / "x.png").write_bytes(cv2.imencode(".png", stored)[1].tobytes())
+    assert np.array_equal(pictures.read_picture(tmp_path / "x.png"), picture)
+
+
 @pytest.mark.parametrize(("name", "words"), [("broken.png", "no picture that OpenCV can read"), ("broken.mp4", "mp4")])
 def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / name).write_bytes(b"nothing of the kind")
@@ -285,6 +321,10 @@ def test_too_few_features_hold_no_short_tail() -> None:
         standard_form(torch.zeros(48, 11, 3, 3), torch.zeros(48), config)
 
 
+def test_a_structure_is_judged_before_memory_is_taken_for_it() -> None:
+    assert structure(small_options(Path(), features=10**8), None).tail == "short"
+
+
 def test_the_official_layout_of_a_short_network_is_the_same_function() -> None:
     torch.manual_seed(0)
     net = shortened(RCAN(RCANConfig(1, 1, 12, 4, upscale=4, unshuffle=2, rgb_range=1.0, mean_shift=False)))
@@ -319,3 +359,82 @@ def test_a_checkpoints_own_tail_is_taken_over_exactly() -> None:
     x = torch.rand(1, 3, 9, 9)
     with torch.no_grad():
         assert torch.allclose(net(x), source(x), atol=1e-6)
+
+
+NARROW = RCANConfig(1, 2, 12, 4, rgb_range=1.0, mean_shift=False)
+
+
+def narrow(tail: str, **changes: Any) -> RCAN:
+    torch.manual_seed(4)
+    net = RCAN(replace(NARROW, **changes)).requires_grad_(False)
+    if isinstance(net.sub_mean, nn.Conv2d):
+        net.sub_mean.bias *= 1.1  # type: ignore[operator]  # a mean of its own
+    return official(shortened(net)) if tail == "short" else net
+
+
+def begun(init: RCAN, scale: int = 2, **changes: Any) -> RCAN:
+    """The network that training with ``init`` and these options begins with."""
+    options = small_options(Path(), **{"groups": None, "blocks": None, "features": None, "scale": scale} | changes)
+    return starting_point(structure(options, init), init, texture_patches(scale), options)
+
+
+@pytest.mark.parametrize(
+    ("init", "changes"),
+    [
+        (narrow("short"), {"features": 20}),
+        (narrow("standard"), {"features": 20}),
+        (narrow("short"), {"features": 13, "reduction": 3}),
+        (narrow("standard"), {"features": 32, "reduction": 2}),
+        (narrow("standard", rgb_range=255.0, mean_shift=True), {"features": 20}),
+        (narrow("short", upscale=4, unshuffle=2), {"features": 20}),
+        (narrow("standard", activation="silu", residual_scale=0.1), {"features": 20}),
+        (narrow("short"), {"tail": "standard"}),
+        (narrow("short", upscale=4), {"features": 20, "tail": "standard", "scale": 4}),
+    ],
+    ids=["short", "standard", "squeezing to 4", "to 16", "mean shift", "unshuffle", "silu", "longer", "longer, x4"],
+)
+def test_a_larger_network_begins_as_the_smaller_one_and_all_of_it_trains(init: RCAN, changes: dict[str, Any]) -> None:
+    net = begun(init, **changes)
+    structure_asked = {name: value for name, value in changes.items() if name in ("features", "reduction")}
+    assert net.config == replace(init.config, **structure_asked)
+    span = init.config.rgb_range
+    x = span * (torch.randn(32, 3, 1, 1) + torch.randn(32, 3, 8, 8))
+    with torch.no_grad():
+        assert torch.allclose(net(x), init(x), rtol=0, atol=2e-6 * span)
+        for module in net.modules():
+            if isinstance(module, ChannelAttention):
+                module.conv_du[0].bias += 2 * span  # open: a squeezed channel below zero hides what it sees,
+                module.conv_du[2].weight /= span  # and so does a gate at one
+    trainable = {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
+    before = {name: parameter.detach().clone() for name, parameter in trainable.items()}
+    optimizer = torch.optim.Adam(trainable.values(), lr=1e-3)
+    for _ in range(4):  # what is multiplied by a zero moves once that one has
+        optimizer.zero_grad()
+        (net(x) / span).square().mean().backward()
+        optimizer.step()
+    for name, parameter in trainable.items():
+        assert bool((parameter != before[name]).all()), name
+
+
+def test_a_wider_network_of_another_scale_has_the_checkpoints_body() -> None:
+    init = narrow("short")
+    net = begun(init, scale=3, features=20)
+    x = torch.rand(1, 3, 9, 9)
+    with torch.no_grad():
+        features, wide = init.head(x), net.head(x)
+        assert torch.equal(wide[:, :12], features)
+        assert torch.allclose(net.body(wide)[:, :12], init.body(features), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"features": 11}, "has features 12, not 11; leave out --features"),
+        ({"features": 20, "reduction": 8}, "its attention squeezes to 3 features; give less --reduction"),
+        ({"reduction": 3}, "has reduction 4, not 3; leave out --reduction"),
+        ({"features": 20, "blocks": 3}, "has blocks 2, not 3; leave out --blocks"),
+    ],
+)
+def test_a_smaller_network_than_the_checkpoint_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(errors.UsageError, match=words):
+        begun(narrow("short"), **changes)

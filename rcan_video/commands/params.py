@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 from typing import Any, ClassVar, Literal
@@ -17,6 +18,16 @@ _TIME = re.compile(r"(\d{1,9}:){0,2}(\d{1,9}(\.\d{1,18})?|\.\d{1,18})")
 _SCALE = re.compile(r"0*[1-8](\.\d{1,9}|/0*[1-9]\d{0,3})?|\d{1,4}/0*[1-9]\d{0,3}")
 _SIZE = re.compile(r"(\d{1,6})[xX](\d{1,6})")
 _RATE = re.compile(r"\d{1,9}(/0*[1-9]\d{0,8}|\.\d{1,9})?")
+
+
+class Number(click.FloatRange):
+    """A number of a range. click takes "nan" for one of every range, and "inf" where there is no upper end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number that one can count with", param, ctx)
+        return number
 
 
 class Rate(click.ParamType[Fraction]):

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from rcan_video.commands.params import Number
 from rcan_video.commands.shell import run_command
 from rcan_video.options import SCALES, TrainOptions
 from rcan_video.progress import duration_text
@@ -47,16 +48,16 @@ def _default(name: str) -> dict[str, Any]:
     **_default("degradation"),
     help="What makes the small pictures: reduction alone, or blur, noise and real encoders as well.",
 )
-@click.option("--clean", type=click.FloatRange(0, 1), **_default("clean"), help="Of video: share of patches without.")
+@click.option("--clean", type=Number(0, 1), **_default("clean"), help="Of video: share of patches without.")
 @click.option("--sequences", type=click.IntRange(1), **_default("sequences"), help="Of video: clips to compress.")
 @click.option("-n", "--iterations", type=click.IntRange(1), **_default("iterations"), help="How long to train.")
 @click.option("--batch", type=click.IntRange(1), **_default("batch"), help="Patches per iteration.")
 @click.option("--patch", type=click.IntRange(8), **_default("patch"), help="Their size, in small pixels.")
-@click.option("--lr", "learning_rate", type=click.FloatRange(0, 1, min_open=True), **_default("learning_rate"))
+@click.option("--lr", "learning_rate", type=Number(0, 1, min_open=True), **_default("learning_rate"))
 @click.option("--warmup", type=click.IntRange(0), **_default("warmup"), help="Iterations until --lr is reached.")
-@click.option("--decay", type=click.FloatRange(0, 1), **_default("decay"), help="Share of the final cosine.")
-@click.option("--fourier", type=click.FloatRange(0), **_default("fourier"), help="Weight of the spectra in the loss.")
-@click.option("--seed", type=click.IntRange(0), **_default("seed"), help="Of all that is random.")
+@click.option("--decay", type=Number(0, 1), **_default("decay"), help="Share of the final cosine.")
+@click.option("--fourier", type=Number(0), **_default("fourier"), help="Weight of the spectra in the loss.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), **_default("seed"), help="Of all that is random.")
 @click.option("--valid", metavar="PATH", help="Pictures to validate on.")
 @click.option("-d", "--device", **_default("device"), help="auto, cpu, cuda, cuda:1, mps or xpu.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: all cores]")
@@ -70,7 +71,7 @@ def _default(name: str) -> dict[str, Any]:
 @click.option("--cache", metavar="DIR", help="Decoded data.  [default: rcan-video/train in the user's cache]")
 @click.option("--log-every", type=click.IntRange(1), **_default("log_every"), help="Iterations per row of the log.")
 @click.option("--validate-every", type=click.IntRange(1), **_default("validate_every"), help="A multiple of it.")
-@click.option("--save-every", type=click.FloatRange(0), **_default("save_every"), help="Seconds between two states.")
+@click.option("--save-every", type=Number(0), **_default("save_every"), help="Seconds between two states.")
 @click.option("-y", "--overwrite", is_flag=True, help="Replace an existing OUT.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors alone.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")

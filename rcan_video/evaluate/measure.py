@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 from rcan_video.engine.memory import is_oom
-from rcan_video.errors import InputError, OutOfMemory, UsageError
+from rcan_video.errors import InputError, OutOfMemory, OutputError, UsageError
 from rcan_video.evaluate import tables
 from rcan_video.evaluate.items import Item, collect
 from rcan_video.evaluate.methods import Method, open_methods, short_names
 from rcan_video.evaluate.results import Evaluation, Series
-from rcan_video.media.files import PartFile, check_output, output_errors
+from rcan_video.media.files import PIPE, PartFile, check_output, output_errors
 from rcan_video.metrics import SSIM_WINDOW, Meter, Pixels, Score
 from rcan_video.options import EvalOptions
 from rcan_video.pictures import compressed, read_frames
@@ -35,8 +35,6 @@ def evaluate(options: EvalOptions, say: Callable[[str], None]) -> Evaluation:
     """
     if options.crf and (options.lr is not None or options.results):
         raise UsageError("--video-crf makes the small pictures itself: leave out --lr and --sr")
-    for target in filter(None, (options.csv, options.json, options.sheet)):
-        check_output(options.hr[0], target, overwrite=options.overwrite)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     scale, methods = open_methods(options)
@@ -44,6 +42,7 @@ def evaluate(options: EvalOptions, say: Callable[[str], None]) -> Evaluation:
     if twice := {name for name in names if names.count(name) > 1}:
         raise UsageError(f"two columns would be called {', '.join(sorted(twice))}: give each once, or rename it")
     items = collect(options.hr, options.lr, options.results, scale)
+    _check_outputs(options, items)
     conditions: dict[str, float | None] = {f"CRF {crf:g}": crf for crf in options.crf} or {"": None}
 
     series: list[Series] = []
@@ -58,6 +57,21 @@ def evaluate(options: EvalOptions, say: Callable[[str], None]) -> Evaluation:
     found = Evaluation(scale, tuple(names), tuple(conditions), tuple(item.name for item in items), tuple(series))
     _write(options, found, rows)
     return found
+
+
+def _check_outputs(options: EvalOptions, items: list[Item]) -> None:
+    """Before hours of work. Raises OutputError for what cannot be written, is read or is written already."""
+    targets = list(filter(None, (options.csv, options.json, options.sheet)))
+    if PIPE in targets:
+        raise OutputError("standard output carries the table: name a file in place of -")
+    if len({Path(target).resolve() for target in targets}) < len(targets):
+        raise OutputError(
+            f"{', '.join(targets)}: one file cannot hold two of --csv, --json and --sheet; give each its own"
+        )
+    read = {str(path) for item in items for path in (item.hr, item.lr, *item.results) if path is not None}
+    for target in targets:
+        for source in sorted(read | set(options.models)):
+            check_output(source, target, overwrite=options.overwrite)
 
 
 def _measure(

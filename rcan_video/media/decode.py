@@ -400,7 +400,7 @@ class Source:
             raise InputError(
                 f"the picture of {shown(self._path)} changes from {info.width}x{info.height} {info.pix_fmt} to "
                 f"{frame.width}x{frame.height} {frame.format.name} at frame {self.decoded}: "
-                "upscale the parts one by one with --start and --duration"
+                "cut it there, or upscale the parts one by one with --start and --duration"
             )
         return planes_of(frame, info.layout, self._reformatter)
 

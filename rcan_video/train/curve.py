@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +26,11 @@ def draw_curve(rows: Sequence[Mapping[str, float | int | None]], path: Path) -> 
     canvas[:] = _BACKGROUND
     last = max((row["step"] or 0 for row in rows), default=1) or 1
     series = {
-        name: [(float(row["step"] or 0), float(value)) for row in rows if (value := row.get(name)) is not None]
+        name: [
+            (float(row["step"] or 0), float(value))
+            for row in rows
+            if (value := row.get(name)) is not None and math.isfinite(value)  # identical pictures have infinite dB
+        ]
         for name in _COLOURS
     }
     loss_axis = _limits([value for _, value in series["loss"]])

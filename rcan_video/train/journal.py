@@ -6,6 +6,7 @@ Kept by the first process alone, apart from the loop: nothing here changes what 
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -105,7 +106,7 @@ class Journal:
             "iterations": step,
             "of": self._options.iterations,
             **{name: getattr(self._options, name) for name in _TOLD},
-            "validation": {name: round(value, 4) for name, value in scores.items()},
+            "validation": {name: round(value, 4) for name, value in scores.items() if math.isfinite(value)},
         }
         checkpoint.save(official(average), path, {"training": json.dumps(story)})
 

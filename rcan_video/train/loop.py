@@ -65,7 +65,8 @@ def train(options: TrainOptions, watch: Watch) -> None:
         if not is_oom(error):
             raise
         raise OutOfMemory(
-            f"memory ran out with --batch {options.batch} and --patch {options.patch}: give less of either"
+            f"memory ran out with --batch {options.batch} and --patch {options.patch}: give less of either, "
+            "or a smaller network"
         ) from error
     finally:
         torch.set_flush_denormal(False)

@@ -12,6 +12,7 @@ from rcan_video.metrics import Pixels
 from rcan_video.options import TrainOptions
 from rcan_video.pictures import find
 from rcan_video.train.data import Pair, Patches, Pool
+from rcan_video.train.state import is_curve
 from rcan_video.train.store import Footage, default_cache, load
 from rcan_video.train.validate import Validation
 from rcan_video.train.video import SIDE, compressed_examples, compressed_pairs
@@ -34,7 +35,7 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
     """
     cache = Path(options.cache) if options.cache else default_cache()
     least = options.patch * options.scale
-    found = load(find(options.data), cache, say)
+    found = load([path for path in find(options.data) if not is_curve(path)], cache, say)
     # By content: whatever the files are called and wherever they lie, the same patches are drawn.
     footage = sorted((f for f in found if min(f.frames.shape[1:3]) >= least), key=lambda f: f.key)
     if not footage:

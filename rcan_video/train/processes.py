@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from rcan_video.engine.backend import resolve_device
 from rcan_video.errors import UsageError
 
+_TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it sets, beside WORLD_SIZE
+
 # Others wait while one decodes and compresses the data. Whoever dies is noticed by torchrun, not by this.
 _PATIENCE = timedelta(days=1)
 
@@ -64,9 +66,15 @@ class Processes:
 
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """Join the others. Raises DeviceError where there is no such device."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    """Join the others. Raises DeviceError where there is no such device, UsageError where there are said to be others
+    and not how to reach them."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if missing := [name for name in _TORCHRUN if count != "1" and name not in os.environ]:
+        raise UsageError(
+            f"WORLD_SIZE is {count} in the environment, without {', '.join(missing)}: "
+            "start several processes with torchrun, or unset it for one"
+        )
+    if count == "1":
         yield Processes(0, 1, resolve_device(device))
         return
     chosen = resolve_device(device)

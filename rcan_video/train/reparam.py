@@ -37,7 +37,8 @@ class Factors(nn.Module):
         return (left.view(outputs * 9, inner) @ self.B).view(outputs, 3, 3, -1).permute(0, 3, 1, 2)
 
     def forward(self, kernel: Tensor) -> Tensor:
-        return kernel + self.product()
+        with torch.autocast(kernel.device.type, enabled=False):  # mixed precision is for the work, not for what is kept
+            return kernel + self.product()
 
     def right_inverse(self, kernel: Tensor) -> Tensor:
         """The K0 that gives ``kernel``: assigning to ``conv.weight``, now or later, does what it says."""

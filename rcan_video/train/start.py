@@ -8,6 +8,7 @@ of another.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from rcan_video.errors import UsageError
 from rcan_video.network.rcan import RCAB, RCAN, RCANConfig, ResidualGroup
 from rcan_video.options import Tail, TrainOptions
 from rcan_video.train.data import Patches
-from rcan_video.train.tails import is_short, short_form, shortened, standard_form
+from rcan_video.train.tails import is_short, least_features, short_form, shortened, standard_form
 
 FAST = RCANConfig(groups=2, blocks=6, features=16, reduction=4, rgb_range=1.0, mean_shift=False)
 """The structure of a new network where the user asks for no other; samples in 0..1, as most programs take them."""
@@ -41,6 +42,8 @@ def structure(options: TrainOptions, init: RCAN | None) -> Structure:
 
     Raises UsageError where they contradict it or each other.
     """
+    if init is not None and init.config.colors != 3:
+        raise UsageError(f"{options.init}: has {init.config.colors} colour, training is on RGB; give weights with 3")
     config = _config(options, init)
     tail = options.tail or ("short" if init is None or short_form(init) is not None else "standard")
     if tail == "short":
@@ -92,11 +95,11 @@ def _config(options: TrainOptions, init: RCAN | None) -> RCANConfig:
 def _check_short(config: RCANConfig) -> None:
     if config.activation != "relu":
         raise UsageError("a network with SiLU has activations in its tail; give --tail standard")
-    weight = torch.empty(config.colors * config.upscale**2, config.features, 3, 3)
-    try:
-        standard_form(weight, weight[:, 0, 0, 0], config)
-    except ValueError as error:
-        raise UsageError(f"{error}; give more --features, or --tail standard") from error
+    if config.features < (least := least_features(config)):
+        raise UsageError(
+            f"a short tail for x{config.upscale} takes {least} features, not {config.features}; "
+            "give more --features, or --tail standard"
+        )
 
 
 @torch.no_grad()
@@ -138,14 +141,14 @@ def _embed(wide: nn.Module, narrow: nn.Module) -> None:
 
 def _take_tail(net: RCAN, init: RCAN, tail: Tail) -> bool:
     """Copy the checkpoint's tail; False where it is longer than the short one that is asked for."""
-    if tail == "standard":
-        _embed(net.tail, init.tail)
-        return True
     form = short_form(init)
     if form is not None:
         weight, bias = form
-        _set_short(net, F.pad(weight, (0, 0, 0, 0, 0, net.config.features - weight.shape[1])), bias)
-    return form is not None
+        weight = F.pad(weight, (0, 0, 0, 0, 0, net.config.features - weight.shape[1]))
+        (_set_short if tail == "short" else _set_standard)(net, weight, bias)
+    elif tail == "standard":
+        _embed(net.tail, init.tail)
+    return form is not None or tail == "standard"
 
 
 def _set_short(net: RCAN, weight: Tensor, bias: Tensor) -> None:
@@ -153,21 +156,25 @@ def _set_short(net: RCAN, weight: Tensor, bias: Tensor) -> None:
 
 
 @torch.no_grad()
+def _set_standard(net: RCAN, weight: Tensor, bias: Tensor) -> None:
+    """A tail of the official layout that computes a short one, all of it open to training. Raises ValueError where it
+    has too few features."""
+    values = standard_form(weight, bias, net.config)
+    for name, mine in net.tail.state_dict().items():
+        if name.startswith("0.") and name.endswith("weight"):
+            # Nobody listens to these rows. As zeros they would stay: neither side of a product of zeros has a gradient.
+            idle = (values[name] == 0).flatten(1).all(1)
+            values[name][idle] = mine[idle]
+    net.tail.load_state_dict(values)
+
+
+@torch.no_grad()
 def _fit_tail(net: RCAN, patches: Patches, batch: int, tail: Tail) -> None:
     if net.config.activation != "relu":  # its tail is not linear: it keeps the random values of torch
         return
     weight, bias = _least_squares(net, patches, batch)
-    if tail == "short":
-        _set_short(net, weight, bias)
-        return
-    try:
-        fitted = standard_form(weight, bias, net.config)
-    except ValueError:  # too few features to hold it
-        return
-    # Zeros would keep the rest of the tail out of training: neither side of a product of zeros has a gradient.
-    for name, tensor in net.tail.state_dict().items():
-        noise = tensor * 0.1 if name.endswith("weight") else torch.zeros_like(tensor)
-        tensor.copy_(torch.where(fitted[name] == 0, noise, fitted[name]))
+    with contextlib.suppress(ValueError):  # too few features to hold it: the tail stays random as well
+        (_set_short if tail == "short" else _set_standard)(net, weight, bias)
 
 
 def _least_squares(net: RCAN, patches: Patches, batch: int) -> tuple[Tensor, Tensor]:

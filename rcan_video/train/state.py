@@ -33,6 +33,11 @@ def has_state(folder: Path) -> bool:
     return (folder / _STATE).is_file()
 
 
+def is_curve(path: Path) -> bool:
+    """Whether a picture is what a training has drawn in its folder, and so none to train on."""
+    return path.name == "curve.png" and path.with_name("log.csv").exists()
+
+
 class StateFolder:
     """The folder of one training, held for this process alone while it is open.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ import numpy as np
 from rcan_video.cache import folder as cache_folder
 from rcan_video.errors import InputError, OutputError, UsageError
 from rcan_video.metrics import Pixels
-from rcan_video.pictures import is_picture, read_picture, to_pixels
+from rcan_video.pictures import is_picture, planes_to_pixels, read_picture
 from rcan_video.resize import reduce
 
 if TYPE_CHECKING:
@@ -96,12 +96,9 @@ def _decode(path: Path, part: Path) -> None:
 
 def _decode_runs(source: Source, part: Path) -> None:
     """Runs of ``RUN`` consecutive frames, evenly spread. They are written as they come: a clip may not fit memory."""
-    from torch.utils.dlpack import from_dlpack
-
-    from rcan_video.color import PlanesToRgb
-
+    source.leave_alpha_out()
     info = source.info
-    to_rgb = PlanesToRgb(info.layout, info.color, info.width, info.height)
+    pixels = planes_to_pixels(info.layout, info.color, (info.width, info.height))
     stride = max(RUN, (info.frames or _GUESSED_FRAMES) // _RUNS)
     count = 0
     raw = part.with_suffix(".raw")
@@ -109,8 +106,7 @@ def _decode_runs(source: Source, part: Path) -> None:
         with raw.open("wb") as file:
             for frame in source.frames():
                 if frame.index % stride < RUN and count < RUN * _RUNS:
-                    rgb = to_rgb(*(from_dlpack(plane).unsqueeze(0) for plane in frame.planes))
-                    file.write(to_pixels(rgb).tobytes())
+                    file.write(pixels(frame.planes).tobytes())
                     count += 1
         whole = max(count // RUN * RUN, min(count, 1))  # a run that the end cut short is no run
         shape = (whole, info.height, info.width, 3)
@@ -155,4 +151,5 @@ def _whole(path: Path) -> Iterator[Path]:
             f"{path}: cannot be written ({error.strerror or error}); free space there, or choose another --cache"
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing could be made, nothing has to go
+            part.unlink()

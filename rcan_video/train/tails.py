@@ -33,7 +33,7 @@ def is_short(net: RCAN) -> bool:
 def short_form(net: RCAN) -> tuple[Tensor, Tensor] | None:
     """Weight (colors * upscale², features, 3, 3) and bias of the short tail that ``net``'s official tail holds, or
     None where it is a longer one. Exact where ``standard_form`` made it."""
-    if net.config.activation != "relu":
+    if net.config.activation != "relu" or net.config.features < least_features(net.config):
         return None
     weight, bias = fold(copy.deepcopy(net.tail).double(), net.config)
     return (weight.float(), bias.float()) if weight.shape[-1] == 3 else None
@@ -48,11 +48,11 @@ def standard_form(weight: Tensor, bias: Tensor, config: RCANConfig) -> dict[str,
     identity tap. Raises ValueError where there are fewer features than such rows.
     """
     features, colors, size = config.features, config.colors, config.upscale
+    if features < least_features(config):
+        raise ValueError(f"a short tail for x{size} takes {least_features(config)} features, not {features}")
     state = {}
     for number, factor in enumerate(config.stages):
         rest = size // factor
-        if colors * rest**2 > features:
-            raise ValueError(f"a short tail for x{config.upscale} takes {colors * rest**2} features, not {features}")
         color, y, x = torch.meshgrid(torch.arange(colors), torch.arange(size), torch.arange(size), indexing="ij")
         handed = (color * rest + y % rest) * rest + x % rest
         row = ((handed * factor + y // rest) * factor + x // rest).flatten()
@@ -61,6 +61,11 @@ def standard_form(weight: Tensor, bias: Tensor, config: RCANConfig) -> dict[str,
         weight, bias = _identity(colors * rest**2, features).to(weight), torch.zeros(colors * rest**2).to(bias)
         size = rest
     return {**state, "1.weight": weight, "1.bias": bias}
+
+
+def least_features(config: RCANConfig) -> int:
+    """How many a short tail needs in the official layout: the rows that the first stage hands on, if there is one."""
+    return config.colors * (config.upscale // config.stages[0]) ** 2 if config.stages else 0
 
 
 def official(net: RCAN) -> RCAN:
