@@ -14,6 +14,7 @@ from av.video.reformatter import VideoReformatter
 from rcan_video.errors import InputError, OutputError, UsageError, did_you_mean
 from rcan_video.frames import ColorSpec, ColorTags, HdrMetadata, PlaneLayout, VideoInfo
 from rcan_video.media.alpha import keeps_alpha, usable_formats
+from rcan_video.media.picture import converted
 from rcan_video.media.probe import planar_layout
 from rcan_video.options import EncodeOptions, Quality
 from rcan_video.size import Size, reshaped, settle
@@ -227,7 +228,7 @@ def _pix_fmt(codec: str, formats: list[str], layout: PlaneLayout, wanted: str | 
             raise UsageError(f"--pix-fmt {wanted}: {codec} takes only {', '.join(formats)}")
         planar = planar_layout(wanted).pix_fmt
         try:
-            VideoReformatter().reformat(av.VideoFrame(16, 16, planar), format=wanted)
+            converted(av.VideoFrame(16, 16, planar), wanted, VideoReformatter())
         except (av.FFmpegError, OSError, ValueError) as error:
             raise UsageError(f"--pix-fmt {wanted}: FFmpeg cannot write it, choose another such as {planar}") from error
         return wanted
