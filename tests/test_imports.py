@@ -45,7 +45,7 @@ HOMES = {
     "openvino": ("engine.openvino_compile", "engine.openvino_engine", "engine.openvino_graph"),
     "ray": ("distributed.ray_crew",),
     "rich": ("progress", "commands"),
-    "safetensors": ("network.checkpoint",),
+    "safetensors": ("network.checkpoint", "network.files"),
 }
 
 
