@@ -35,7 +35,8 @@ from rcan_video.progress.estimate import peak_bytes
 from rcan_video.segments.home import check_same, home, identity
 from rcan_video.segments.job import expected_frames
 from rcan_video.segments.plan import LONGEST, SHORTEST, cut, segment_length
-from rcan_video.segments.store import Done, JobFolder
+from rcan_video.segments.records import Done
+from rcan_video.segments.store import JobFolder
 
 _FRAMES = 3
 # What files of the containers that standard output takes are called.

@@ -27,7 +27,8 @@ from rcan_video.media.parcel import Cutter, Parcel, why_not_cut
 from rcan_video.pipeline import Counts
 from rcan_video.prepare import Job
 from rcan_video.segments.job import Here
-from rcan_video.segments.store import JobFolder, Record
+from rcan_video.segments.records import Record
+from rcan_video.segments.store import JobFolder
 
 if TYPE_CHECKING:
     from rcan_video.media.codecs import VideoTarget

@@ -23,7 +23,8 @@ from rcan_video.media.pace import Passthrough
 from rcan_video.media.segment import SegmentWriter
 from rcan_video.prepare import Ending
 from rcan_video.segments.plan import LONGEST, SHORTEST, segment_length
-from rcan_video.segments.store import JobFolder, Record
+from rcan_video.segments.records import Record
+from rcan_video.segments.store import JobFolder
 
 if TYPE_CHECKING:
     from rcan_video.engine.base import Engine
