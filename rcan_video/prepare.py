@@ -33,8 +33,8 @@ from rcan_video.size import Enlargement
 
 if TYPE_CHECKING:
     from rcan_video.engine.base import Engine
-    from rcan_video.frames import VideoInfo
     from rcan_video.media.codecs import VideoTarget
+    from rcan_video.video import VideoInfo
 
 # Seconds without a packet after which a file's reader is taken for stuck: sleeping disks need some ten.
 _PATIENCE = 300.0

@@ -14,8 +14,9 @@ from rcan_video.options import EncodeOptions
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from rcan_video.frames import Frame, Plane, VideoInfo
+    from rcan_video.frames import Frame, Plane
     from rcan_video.network.frame_net import FrameNet
+    from rcan_video.video import VideoInfo
 
 MATMUL = 2048
 """Side of the square matrices whose product is the machine's peak."""

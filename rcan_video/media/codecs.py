@@ -12,12 +12,13 @@ from av.codec.codec import UnknownCodecError, find_best_pix_fmt_of_list
 from av.video.reformatter import VideoReformatter
 
 from rcan_video.errors import InputError, OutputError, UsageError, did_you_mean
-from rcan_video.frames import ColorSpec, ColorTags, HdrMetadata, PlaneLayout, VideoInfo
+from rcan_video.frames import ColorSpec, ColorTags, PlaneLayout
 from rcan_video.media.alpha import keeps_alpha, usable_formats
 from rcan_video.media.picture import converted
 from rcan_video.media.probe import planar_layout
 from rcan_video.options import EncodeOptions, Quality
 from rcan_video.size import Size, reshaped, settle
+from rcan_video.video import HdrMetadata, VideoInfo
 
 PQ, HLG = 16, 18  # transfer characteristics of H.273 that make a video HDR
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from av.video.reformatter import VideoReformatter
 
 from rcan_video.errors import InputError, InputHangs
-from rcan_video.frames import Frame, Mark, Plane, VideoInfo, digest
+from rcan_video.frames import Frame, Mark, Plane, digest
 from rcan_video.media.damage import Damage
 from rcan_video.media.decoder import VideoDecoder
 from rcan_video.media.deinterlace import Stamped
@@ -25,6 +25,7 @@ from rcan_video.media.index import Index
 from rcan_video.media.packets import packet_time
 from rcan_video.media.picture import planes_of
 from rcan_video.options import Deinterlace, HwAccel, OnCorrupt
+from rcan_video.video import VideoInfo
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-    from rcan_video.frames import VideoInfo
+    from rcan_video.video import VideoInfo
 
 # Fixed, not taken from the machine: damaged streams decode differently for another count, and a file should not
 # depend on where it was made. Four keep up with any network here.

@@ -13,11 +13,11 @@ from av.codec.codec import UnknownCodecError
 from av.stream import Disposition
 
 from rcan_video.errors import OutputError
-from rcan_video.frames import StreamInfo
 from rcan_video.media.files import elsewhere, reason
 from rcan_video.media.fit import StreamPlan, is_private
 from rcan_video.media.packets import FilePackets, PipePackets, Window, packet_time
 from rcan_video.media.verify import Ledger
+from rcan_video.video import StreamInfo
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
