@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rcan_video.frames import Frame
-from rcan_video.media.codecs import VideoTarget, writes_hdr
+from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.encoder import VideoEncoder, dress_video
+from rcan_video.media.encoder_options import writes_hdr
 from rcan_video.media.files import MP4_FAMILY, output_errors
 from rcan_video.media.fit import StreamPlan
 from rcan_video.media.hardware import plan_for_this_machine
