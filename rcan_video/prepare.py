@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcan_video import briefing
+from rcan_video.bounded_queue import QUEUE_BYTES
 from rcan_video.engine.choice import Choice
 from rcan_video.engine.devices import open_devices
 from rcan_video.engine.task import Task
@@ -27,7 +28,7 @@ from rcan_video.media.packets import FilePackets, PipePackets, Window
 from rcan_video.media.verify import Ledger, verify
 from rcan_video.network.catalog import LoadedModel
 from rcan_video.options import DeviceOptions, Options, Report
-from rcan_video.pipeline import QUEUE_BYTES, Counts
+from rcan_video.pipeline import Counts
 from rcan_video.progress import Progress
 from rcan_video.size import Enlargement
 
