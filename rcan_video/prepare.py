@@ -148,14 +148,18 @@ class Job:
 
     def in_time(self, write: Callable[[Frame], None]) -> Callable[[Frame], None]:
         """``write``, until --max-time is over: then it raises Interrupted."""
-        limit = self.options.max_time
 
         def timed(frame: Frame) -> None:
-            if limit is not None and time.perf_counter() - self.begun > limit:
-                raise Interrupted(f"--max-time {float(limit):g} s is over")
+            self.check_time()
             write(frame)
 
-        return write if limit is None else timed
+        return timed
+
+    def check_time(self) -> None:
+        """Raises Interrupted where --max-time is over."""
+        limit = self.options.max_time  # of several files, what the earlier ones have left: no number to name
+        if limit is not None and time.perf_counter() - self.begun > limit:
+            raise Interrupted("--max-time is over")
 
     def watch(self, since: float) -> None:
         """Raises InputHangs where a file has given no packet for minutes, and somebody waits ``since``

@@ -17,7 +17,7 @@ from rcan_video.distributed.crew import Crew, Lost
 from rcan_video.distributed.receive import Receiver
 from rcan_video.distributed.work import Answer, Setting
 from rcan_video.engine.devices import choose_devices
-from rcan_video.errors import DeviceError, Interrupted, UsageError, VerificationError
+from rcan_video.errors import DeviceError, UsageError, VerificationError
 from rcan_video.media.index import Index
 from rcan_video.media.parcel import Cutter, Parcel, why_not_cut
 from rcan_video.pipeline import Counts
@@ -121,7 +121,7 @@ class Driver:
         self._flights.clear()  # whatever an earlier round has left behind is computed in vain
         last_seen = time.monotonic()
         while True:
-            self._check_time()
+            self._job.check_time()
             idle = self._crew.idle()
             if idle or self._flights:
                 last_seen = time.monotonic()
@@ -227,7 +227,7 @@ class Driver:
             source.restart()
         last = None
         for frame in source.frames():
-            self._check_time()
+            self._job.check_time()
             last = frame
         ending = self._job.ending()
         if last is None or ending.frames_out != folder.done.frames:
@@ -237,8 +237,3 @@ class Driver:
                 "this"
             )
         folder.end(ending, last.pts + last.duration)
-
-    def _check_time(self) -> None:
-        limit = self._job.options.max_time
-        if limit is not None and time.perf_counter() - self._job.begun > limit:
-            raise Interrupted(f"--max-time {float(limit):g} s is over")
