@@ -22,6 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from rcan_video import durable
 from rcan_video.errors import OutputError, WeightsError
 from rcan_video.network.files import read_bytes, read_content
 from rcan_video.network.layouts import Layout, State, children, few, recognise
@@ -76,11 +77,8 @@ def save(net: RCAN, path: str | Path, metadata: Mapping[str, str] | None = None)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")  # same folder, so that the rename is atomic
     try:
         try:
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
+            part.write_bytes(content)
+            durable.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:

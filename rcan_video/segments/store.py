@@ -21,6 +21,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from rcan_video import durable
 from rcan_video.durable import NO_FOLLOW, create, lock, sync
 from rcan_video.errors import OutputError
 from rcan_video.media.files import output_errors
@@ -108,9 +109,7 @@ class JobFolder:
         if record.encoded is not None:
             part, final = self.part(number), self.file(number)
             with output_errors(str(final)):
-                sync(part)
-                part.replace(final)
-                sync(self.path)
+                durable.replace(part, final)
         self.done.records[number] = record
         try:
             self._save_done()
@@ -261,10 +260,7 @@ class JobFolder:
             create(part)
             with part.open("w", encoding="utf-8") as file:
                 json.dump(content, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-            sync(self.path)
+            durable.replace(part, path)
 
 
 def _size(path: Path) -> int | None:
