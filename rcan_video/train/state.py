@@ -47,7 +47,14 @@ class StateFolder:
             self._lock = (folder / "lock").open("w")
         except OSError as error:
             raise OutputError(f"{folder}: cannot be made: {error.strerror}; choose another --state") from error
-        if not durable.lock(self._lock.fileno()):
+        try:
+            mine = durable.lock(self._lock.fileno())
+        except OSError as error:
+            self._lock.close()
+            raise OutputError(
+                f"the file system of {folder} has no locks ({error.strerror}): choose another --state, on another disk"
+            ) from error
+        if not mine:
             self._lock.close()
             raise OutputError(f"{folder}: another process is training here; wait for it, or choose another --state")
 
