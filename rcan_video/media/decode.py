@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -22,7 +21,7 @@ from rcan_video.media.deinterlace import Stamped
 from rcan_video.media.files import PIPE, shown
 from rcan_video.media.hwdecode import HardwareDecoding
 from rcan_video.media.index import Index
-from rcan_video.media.packets import packet_time
+from rcan_video.media.packets import LAG, Relay
 from rcan_video.media.picture import planes_of
 from rcan_video.options import Deinterlace, HwAccel, OnCorrupt
 from rcan_video.video import VideoInfo
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.stream import Stream
     from av.video.frame import VideoFrame
-
-# How far behind the pictures, in seconds, a pipe may bring the sound that belongs to them.
-_LAG = Fraction(5)
 
 
 class Source:
@@ -75,20 +71,18 @@ class Source:
         self._part = (start or Fraction(0), duration)
         self.damage = Damage(path, on_corrupt)
         self._hardware = HardwareDecoding(hwaccel, path)
+        self._relay = Relay()
         self._new_decoder = partial(
             VideoDecoder,
             path,
             self._hardware,
             self.damage,
-            self._meet,
+            self._relay,
             deinterlace=deinterlace,
             max_pixels=max_pixels,
             stop=stop,
         )
         self._reformatter = VideoReformatter()
-        self._others: deque[Packet[Stream]] = deque()  # met before anybody listened
-        self._on_packet: Callable[[Packet[Stream]], None] = self._others.append
-        self._from: Fraction | None = None
         self._opaque = False
         self._landed: tuple[int, int] | None = None  # damaged packets and frames before the place resumed at
         self._open()
@@ -125,9 +119,7 @@ class Source:
 
     def listen(self, on_packet: Callable[[Packet[Stream]], None]) -> None:
         """Send the packets of other streams to ``on_packet``, those met so far first."""
-        while self._others:
-            on_packet(self._others.popleft())
-        self._on_packet = on_packet
+        self._relay.listen(on_packet)
 
     def first(self) -> Frame:
         """The first frame that ``frames`` will give."""
@@ -143,7 +135,7 @@ class Source:
         for raw, pts, duration in self._decoder.to_the_end(chain([self._first], self._stamped)):
             if self.end is not None and pts >= self.end:
                 if self._path == PIPE:  # sound may lie behind the pictures that it belongs to
-                    self._decoder.read_past(self.end + ceil(_LAG / self._decoder.time_base))
+                    self._decoder.read_past(self.end + ceil(LAG / self._decoder.time_base))
                 return
             if raw.is_corrupt and self._decoder.settled:
                 self.damage.frame(self.decoded)
@@ -235,7 +227,7 @@ class Source:
             raise InputError(f"not one frame of {shown(self._path)} can be decoded: {why}")
         self.origin = first[1]
         wanted = self.origin + ceil(start / self._decoder.time_base)
-        self._from = wanted * self._decoder.time_base
+        self._relay.start = wanted * self._decoder.time_base
         if first[1] < wanted:
             first = self._land(wanted)
         if first is None:
@@ -263,12 +255,6 @@ class Source:
                 self._decoder.close()
                 self._open()
         return next((stamped for stamped in self._stamped if stamped[1] >= wanted), None)
-
-    def _meet(self, packet: Packet[Stream]) -> None:
-        """Hand a packet on, unless it comes so long before the chosen part that nobody will want it."""
-        at = packet_time(packet)
-        if at is None or self._from is None or at >= self._from - _LAG:
-            self._on_packet(packet)
 
     def _planes(self, frame: VideoFrame) -> tuple[Plane, ...]:
         info = self.info
