@@ -32,22 +32,25 @@ _PROGRAM = """
 import os, sys
 import rcan_video.segments.job as local
 from rcan_video.distributed.driver import Driver
+from rcan_video.distributed.receive import Receiver
 length, log = int(sys.argv.pop(1)), open(sys.argv.pop(1), "a", buffering=1)
 local.choose_length = Driver.length = lambda *_: length
-send, keep = Driver._send, Driver._keep
+send, keep = Driver._send, Receiver.keep
 def sends(self, folder, cutter, worker, number):
+    global driver
+    driver = self
     sent = send(self, folder, cutter, worker, number)
     if sent:
         print("send", number, int(number in folder.done.records), file=log)
     return sent
 def keeps(self, folder, answer):
     found = keep(self, folder, answer)
-    ray = self._crew._ray
+    ray = driver._crew._ray
     used = ray.cluster_resources()["object_store_memory"] - ray.available_resources().get("object_store_memory", 0)
     rss = int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    print("keep", answer.number, rss, int(used), sum(self._weights.values()), file=log)
+    print("keep", answer.number, rss, int(used), sum(driver._weights.values()), file=log)
     return found
-Driver._send, Driver._keep = sends, keeps
+Driver._send, Receiver.keep = sends, keeps
 from rcan_video.commands.upscale import main
 main()
 """

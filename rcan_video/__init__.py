@@ -15,7 +15,6 @@ from rcan_video.version import __version__
 
 if TYPE_CHECKING:
     from rcan_video.errors import RcanVideoError
-    from rcan_video.frames import VideoInfo
     from rcan_video.job import upscale
     from rcan_video.media.decode import probe
     from rcan_video.network.catalog import load_model
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
         SizeOptions,
         StreamOptions,
     )
+    from rcan_video.video import VideoInfo
 
 __all__ = [
     "DeviceOptions",
@@ -57,7 +57,7 @@ _HOME = {
     "Report": "rcan_video.options",
     "SizeOptions": "rcan_video.options",
     "StreamOptions": "rcan_video.options",
-    "VideoInfo": "rcan_video.frames",
+    "VideoInfo": "rcan_video.video",
     "load_model": "rcan_video.network.catalog",
     "probe": "rcan_video.media.decode",
     "upscale": "rcan_video.job",

@@ -179,7 +179,7 @@ def _rest(options: Options, begun: float) -> Options:
         return options
     rest = options.max_time - Fraction(time.monotonic() - begun)
     if rest <= 0:
-        raise Interrupted(f"--max-time {float(options.max_time):g} s is over")
+        raise Interrupted("--max-time is over")
     return replace(options, max_time=rest)
 
 

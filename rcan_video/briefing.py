@@ -10,11 +10,11 @@ from rcan_video.media.files import PIPE, shown
 from rcan_video.progress import LEFT_OUT, StreamRow
 
 if TYPE_CHECKING:
-    from rcan_video.frames import VideoInfo
     from rcan_video.media.codecs import VideoTarget
     from rcan_video.media.encode import Writer
     from rcan_video.network.catalog import LoadedModel
     from rcan_video.options import Options
+    from rcan_video.video import VideoInfo
 
 
 def rows(info: VideoInfo, writer: Writer) -> list[StreamRow]:

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from rcan_video import briefing
+from rcan_video.bounded_queue import QUEUE_BYTES
 from rcan_video.engine.base import Engine
 from rcan_video.errors import InputError, UsageError
 from rcan_video.frames import Frame, FrameBatch
@@ -28,14 +29,14 @@ from rcan_video.media.encode import Writer
 from rcan_video.media.files import PIPE, PartFile
 from rcan_video.media.index import Index, read_index
 from rcan_video.options import Options
-from rcan_video.pipeline import QUEUE_BYTES
 from rcan_video.prepare import Job
 from rcan_video.progress import Progress, StreamRow, duration_text
 from rcan_video.progress.estimate import peak_bytes
 from rcan_video.segments.home import check_same, home, identity
 from rcan_video.segments.job import expected_frames
 from rcan_video.segments.plan import LONGEST, SHORTEST, cut, segment_length
-from rcan_video.segments.store import Done, JobFolder
+from rcan_video.segments.records import Done
+from rcan_video.segments.store import JobFolder
 
 _FRAMES = 3
 # What files of the containers that standard output takes are called.

@@ -14,7 +14,7 @@ def sync(path: Path) -> None:
     folder = path.is_dir()
     if folder and os.name == "nt":  # it opens none
         return
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)  # Windows wants a file that may be written to
     try:
         os.fsync(handle)
     except OSError:
@@ -22,6 +22,14 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def replace(part: Path, path: Path) -> None:
+    """Give the file ``part`` the name ``path`` of the same folder, in place of what had it: at every moment there is a
+    whole file of that name, after a crash too. Raises OSError."""
+    sync(part)
+    part.replace(path)
+    sync(path.parent)
 
 
 def create(path: Path, mode: int = 0o600) -> None:

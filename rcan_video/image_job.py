@@ -16,7 +16,7 @@ from rcan_video.engine.choice import Choice
 from rcan_video.engine.devices import choose_devices, open_devices
 from rcan_video.engine.task import Task
 from rcan_video.errors import InputError, OutputError, UsageError
-from rcan_video.frames import Frame, VideoInfo
+from rcan_video.frames import Frame
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.decode import Source
 from rcan_video.media.files import check_output
@@ -38,6 +38,7 @@ from rcan_video.options import Options, Report
 from rcan_video.pipeline import Counts, run
 from rcan_video.progress import Progress
 from rcan_video.size import enlargement
+from rcan_video.video import VideoInfo
 
 
 @dataclass(slots=True)

@@ -32,7 +32,7 @@ from rcan_video.progress import Progress, Silent
 from rcan_video.segments.home import asked, finished, home, may_be_finished
 from rcan_video.segments.job import Hands, Here, in_segments
 from rcan_video.segments.plan import LONGEST
-from rcan_video.segments.store import Done
+from rcan_video.segments.records import Done
 from rcan_video.size import enlargement
 
 

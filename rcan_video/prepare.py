@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcan_video import briefing
+from rcan_video.bounded_queue import QUEUE_BYTES
 from rcan_video.engine.choice import Choice
 from rcan_video.engine.devices import open_devices
 from rcan_video.engine.task import Task
@@ -27,14 +28,14 @@ from rcan_video.media.packets import FilePackets, PipePackets, Window
 from rcan_video.media.verify import Ledger, verify
 from rcan_video.network.catalog import LoadedModel
 from rcan_video.options import DeviceOptions, Options, Report
-from rcan_video.pipeline import QUEUE_BYTES, Counts
+from rcan_video.pipeline import Counts
 from rcan_video.progress import Progress
 from rcan_video.size import Enlargement
 
 if TYPE_CHECKING:
     from rcan_video.engine.base import Engine
-    from rcan_video.frames import VideoInfo
     from rcan_video.media.codecs import VideoTarget
+    from rcan_video.video import VideoInfo
 
 # Seconds without a packet after which a file's reader is taken for stuck: sleeping disks need some ten.
 _PATIENCE = 300.0
@@ -147,14 +148,18 @@ class Job:
 
     def in_time(self, write: Callable[[Frame], None]) -> Callable[[Frame], None]:
         """``write``, until --max-time is over: then it raises Interrupted."""
-        limit = self.options.max_time
 
         def timed(frame: Frame) -> None:
-            if limit is not None and time.perf_counter() - self.begun > limit:
-                raise Interrupted(f"--max-time {float(limit):g} s is over")
+            self.check_time()
             write(frame)
 
-        return write if limit is None else timed
+        return timed
+
+    def check_time(self) -> None:
+        """Raises Interrupted where --max-time is over."""
+        limit = self.options.max_time  # of several files, what the earlier ones have left: no number to name
+        if limit is not None and time.perf_counter() - self.begun > limit:
+            raise Interrupted("--max-time is over")
 
     def watch(self, since: float) -> None:
         """Raises InputHangs where a file has given no packet for minutes, and somebody waits ``since``

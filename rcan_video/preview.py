@@ -15,7 +15,7 @@ import numpy as np
 from rcan_video.engine.devices import choose_devices, open_devices
 from rcan_video.engine.task import Task
 from rcan_video.errors import InputError, UsageError
-from rcan_video.frames import Frame, FrameBatch, VideoInfo
+from rcan_video.frames import Frame, FrameBatch
 from rcan_video.media.decode import Source
 from rcan_video.media.files import PIPE, PartFile, check_output
 from rcan_video.media.index import Index, read_index
@@ -25,6 +25,7 @@ from rcan_video.options import Options
 from rcan_video.pictures import planes_to_pixels
 from rcan_video.report import before_after, stacked, write_png
 from rcan_video.size import enlargement
+from rcan_video.video import VideoInfo
 
 KERNELS = ("bicubic", "lanczos")
 _CANDIDATES = 9  # frames that are looked at, spread evenly, where none is asked for

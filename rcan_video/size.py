@@ -9,8 +9,8 @@ from math import floor, inf
 from typing import get_args
 
 from rcan_video.errors import UsageError, WeightsError
-from rcan_video.frames import VideoInfo
 from rcan_video.options import DEFAULT_SCALE, FITS, LARGEST, Fit, ModelOptions, SizeOptions
+from rcan_video.video import VideoInfo
 
 _MOST = 65_535  # parts of a sample aspect ratio, which H.264 and HEVC store in 16 bits
 

@@ -251,7 +251,7 @@ def test_max_time_is_that_of_all(here: Path, clip: Path, monkeypatch: pytest.Mon
     with pytest.raises(Interrupted) as caught:
         run_batch(tasks, Options("", "", max_time=Fraction(60)), heard)
     assert given == [60, 20]
-    assert str(caught.value) == "--max-time 60 s is over: 2 of 4 files are done" and caught.value.kept
+    assert str(caught.value) == "--max-time is over: 2 of 4 files are done" and caught.value.kept
     assert statuses(heard) == [("done", 0)] * 2
 
 

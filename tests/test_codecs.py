@@ -7,10 +7,11 @@ from fractions import Fraction
 import pytest
 
 from rcan_video.errors import OutputError, RcanVideoError, UsageError
-from rcan_video.frames import ColorSpec, ColorTags, PlaneLayout, VideoInfo
+from rcan_video.frames import ColorSpec, ColorTags, PlaneLayout
 from rcan_video.media.codecs import HLG, PQ, default_codec, plan_video
 from rcan_video.media.probe import planar_layout
 from rcan_video.options import EncodeOptions
+from rcan_video.video import VideoInfo
 
 BT709 = ColorTags(1, 1, 1, 1)
 

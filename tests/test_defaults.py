@@ -20,8 +20,9 @@ from clips import make_clip, needs_encoder
 from rcan_video import job
 from rcan_video.commands import config, upscale
 from rcan_video.commands.shell import _run
-from rcan_video.media.codecs import KNOBS, plan_video
+from rcan_video.media.codecs import plan_video
 from rcan_video.media.decode import probe
+from rcan_video.media.encoder_options import KNOBS
 from rcan_video.media.listing import encoders
 from rcan_video.options import EncodeOptions, Options
 from rcan_video.progress import Display

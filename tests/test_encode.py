@@ -17,12 +17,13 @@ from numpy.testing import assert_array_equal
 from writers import open_writer
 
 from rcan_video.errors import OutputError, PipeClosed, UsageError
-from rcan_video.frames import ColorSpec, ColorTags, Frame, PlaneLayout, VideoInfo
+from rcan_video.frames import ColorSpec, ColorTags, Frame, PlaneLayout
 from rcan_video.media.damage import Damage
 from rcan_video.media.decode import Source, probe
 from rcan_video.media.encode import Writer
 from rcan_video.media.packets import Window
 from rcan_video.options import EncodeOptions
+from rcan_video.video import VideoInfo
 
 LOSSLESS = EncodeOptions(codec="ffv1")
 

@@ -16,9 +16,9 @@ from clips import make_clip, needs_encoder, read_packets, shared
 
 from rcan_video import ModelOptions, Options, StreamOptions, probe, upscale
 from rcan_video.errors import OutputError
-from rcan_video.frames import HdrMetadata
 from rcan_video.options import DeviceOptions, EncodeOptions
 from rcan_video.progress import Silent, StreamRow
+from rcan_video.video import HdrMetadata
 
 FRAMES = 6
 ASS = """[Script Info]

@@ -186,7 +186,7 @@ def test_what_the_gpu_cannot_do_is_no_damage(
 
     Gpu(monkeypatch)
     with Source(str(clip), hwaccel=hwaccel) as source:
-        source._decoder = SimpleNamespace(decode=failing)  # type: ignore[assignment]
+        source._decoder._alpha = SimpleNamespace(decode=failing)  # type: ignore[assignment]
         if hwaccel == "cuda" and not damaged:
             with pytest.raises(DeviceError, match=r"^cuda cannot decode .*in\.mp4 any further \(an error\): run the"):
                 list(source.frames())

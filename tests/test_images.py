@@ -30,8 +30,9 @@ from rcan_video import (
     upscale,
 )
 from rcan_video.errors import InputError, OutputError, RcanVideoError, UsageError, VerificationError
-from rcan_video.frames import ColorSpec, ColorTags, Frame, PlaneLayout, VideoInfo
+from rcan_video.frames import ColorSpec, ColorTags, Frame, PlaneLayout
 from rcan_video.media import images
+from rcan_video.video import VideoInfo
 
 Image = NDArray[Any]
 SIZE = WIDTH, HEIGHT = 33, 24  # odd: subsampled chroma has half a column more

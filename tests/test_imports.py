@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "rcan_video"
 
 # From the values that everybody knows up to the commands. A module imports from its own layer and those before it.
 LAYERS = (
-    ("version", "errors", "options", "frames", "size", "cache", "durable"),
+    ("version", "errors", "bounded_queue", "options", "frames", "video", "size", "cache", "durable"),
     ("color", "network", "metrics", "resize"),
     ("media", "engine", "pictures", "report", "progress", "repeats"),
     ("pipeline", "briefing", "train"),
@@ -50,7 +50,7 @@ HOMES = {
     ),
     "ray": ("distributed.ray_crew",),
     "rich": ("progress", "commands"),
-    "safetensors": ("network.checkpoint",),
+    "safetensors": ("network.checkpoint", "network.files"),
 }
 
 

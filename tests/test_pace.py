@@ -19,10 +19,11 @@ from rcan_video import FrameOptions, Options, probe, upscale
 from rcan_video.commands.shell import Shell
 from rcan_video.commands.upscale import command
 from rcan_video.errors import UsageError
-from rcan_video.frames import ColorSpec, Frame, PlaneLayout, VideoInfo
+from rcan_video.frames import ColorSpec, Frame, PlaneLayout
 from rcan_video.media.pace import ConstantRate, Passthrough, open_pace
 from rcan_video.options import DeviceOptions, EncodeOptions
 from rcan_video.progress import Silent
+from rcan_video.video import VideoInfo
 
 SIZE = (32, 16)
 MS = Fraction(1, 1000)

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from rcan_video import repeats
+from rcan_video.bounded_queue import MOST_ITEMS, QUEUE_BYTES, QUEUE_ITEMS, BoundedQueue
 from rcan_video.engine.base import Ticket
 from rcan_video.errors import InputError, InputHangs
 from rcan_video.frames import Frame, FrameBatch
-from rcan_video.pipeline import DEVICE_ITEMS, MOST_ITEMS, QUEUE_BYTES, QUEUE_ITEMS, BoundedQueue, run
+from rcan_video.pipeline import DEVICE_ITEMS, run
 
 SECONDS = 10.0  # an upper bound for what takes milliseconds
 

@@ -24,7 +24,7 @@ from rcan_video import DeviceOptions, EncodeOptions, ModelOptions, Options, Size
 from rcan_video.color import PlanesToRgb, RgbToPlanes
 from rcan_video.engine.task import Task
 from rcan_video.errors import UsageError, WeightsError
-from rcan_video.frames import ColorSpec, Frame, FrameBatch, PlaneLayout, VideoInfo
+from rcan_video.frames import ColorSpec, Frame, FrameBatch, PlaneLayout
 from rcan_video.media.codecs import plan_video
 from rcan_video.network.catalog import load_model, scales
 from rcan_video.network.frame_net import FrameNet
@@ -32,6 +32,7 @@ from rcan_video.network.resample import Resample
 from rcan_video.pictures import read_picture
 from rcan_video.resize import reduce
 from rcan_video.size import Enlargement, enlargement, option_of, reshaped, settle
+from rcan_video.video import VideoInfo
 
 QUARTER = (0, 65536, 0, -65536, 0, 0, 480 * 65536, 0, 1 << 30)
 

@@ -174,6 +174,15 @@ def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
         pass
 
 
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(errors.OutputError, match=r"has no locks \(No locks available\): choose another --state"):
+        StateFolder(tmp_path, {})
+
+
 def test_a_log_loses_what_the_state_does_not_know(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     log = Log(path, 0)

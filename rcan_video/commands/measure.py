@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from rcan_video.engine.base import Engine, Ticket
     from rcan_video.engine.task import Task
-    from rcan_video.frames import Frame, VideoInfo
+    from rcan_video.frames import Frame
+    from rcan_video.video import VideoInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from rcan_video.frames import Frame, Plane, VideoInfo
+    from rcan_video.frames import Frame, Plane
     from rcan_video.network.frame_net import FrameNet
+    from rcan_video.video import VideoInfo
 
 _MATMUL_REPEATS = 8
 

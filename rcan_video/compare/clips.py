@@ -8,13 +8,14 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from rcan_video.errors import UsageError
-from rcan_video.frames import Frame, Plane, VideoInfo
+from rcan_video.frames import Frame, Plane
 from rcan_video.media.decode import Source
 from rcan_video.media.files import PIPE
 from rcan_video.media.index import read_index
 from rcan_video.metrics import Pixels
 from rcan_video.options import Deinterlace
 from rcan_video.pictures import planes_to_pixels
+from rcan_video.video import VideoInfo
 
 # Matroska counts milliseconds: two frames this close are the same one, whatever their rate.
 _TICK = Fraction(1, 1000)

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from rcan_video.compare.clips import Clip
 from rcan_video.compare.measure import Comparison
-from rcan_video.frames import VideoInfo
 from rcan_video.media.notes import encoder_note
 from rcan_video.progress import duration_text
+from rcan_video.video import VideoInfo
 
 _TRANSFERS = {16: "PQ (HDR)", 18: "HLG (HDR)"}
 _NONE = "none"

@@ -1,9 +1,7 @@
 """The driver of a job whose segments are computed elsewhere: it alone has the input, the job's folder and the output.
 
-Segments go out in order. What comes back is kept at once if it is what the index promises (the very PTS, no damage) and
-fits its neighbours (the frame behind a segment is the first of the next, by a hash of its samples); it is then the file
-that this machine would have written. What does not fit needs packets that lie before those that were sent, as damage
-may do: that segment is computed here, the way it is without a cluster, and what was done beyond it is done again.
+Segments go out in order. What comes back is kept at once if it fits (``receive.py``). A segment that does not fit is
+computed here, the way it is without a cluster, and what was done beyond it is done again.
 """
 
 from __future__ import annotations
@@ -15,19 +13,17 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from rcan_video.distributed.crew import Crew, Lost
+from rcan_video.distributed.receive import Receiver
 from rcan_video.distributed.work import Answer, Setting
 from rcan_video.engine.devices import choose_devices
-from rcan_video.errors import DeviceError, Interrupted, UsageError, VerificationError
-from rcan_video.frames import Mark, digest
+from rcan_video.errors import DeviceError, UsageError, VerificationError
 from rcan_video.media.index import Index
 from rcan_video.media.parcel import Cutter, Parcel, why_not_cut
 from rcan_video.pipeline import Counts
 from rcan_video.prepare import Job
 from rcan_video.segments.job import Here
-from rcan_video.segments.store import JobFolder, Record
+from rcan_video.segments.store import JobFolder
 
 if TYPE_CHECKING:
     from rcan_video.media.codecs import VideoTarget
@@ -63,17 +59,13 @@ class Driver:
         self._crew = crew
         self._here: Here | None = None
         self._target: VideoTarget | None = None
-        self._first = digest(job.source.first().planes)
-        self._times = index.between(job.source.info.start, job.source.end)
         self._flights: dict[int, _Flight] = {}
         self._weights: dict[int, int] = {}  # bytes of the parcels that workers have, also of those in vain
         self._losses: Counter[int] = Counter()
         self._barren = 0  # workers in a row that were lost before they had anything to do
-        self._nodes: Counter[str] = Counter()
-        self._told: set[str] = set()
         self._lasted: list[float] = []
-        self._counts = Counts()
         self._ready: Parcel | None = None
+        self._receiver = Receiver(job, index)
         why = (
             why_not_cut(job.options.input, index, job.info, [0])
             if job.pace.stateless
@@ -114,9 +106,9 @@ class Driver:
                     self._compute_here(folder, apart)
         self._end(folder)
         seconds = time.monotonic() - begun
-        for node, frames in sorted(self._nodes.items()):
+        for node, frames in sorted(self._receiver.nodes.items()):
             self._job.progress.detail(f"{node}: {frames} frames, {frames / seconds:.2f} frames/s")
-        return self._counts
+        return self._receiver.counts
 
     def close(self) -> None:
         self._crew.close()
@@ -129,7 +121,7 @@ class Driver:
         self._flights.clear()  # whatever an earlier round has left behind is computed in vain
         last_seen = time.monotonic()
         while True:
-            self._check_time()
+            self._job.check_time()
             idle = self._crew.idle()
             if idle or self._flights:
                 last_seen = time.monotonic()
@@ -158,7 +150,7 @@ class Driver:
                 # Whoever else has it computes in vain: that answer will be nobody's.
                 self._flights = {w: f for w, f in self._flights.items() if f.number != number}
                 self._lasted.append(time.monotonic() - flight.begun)
-                unfit = self._keep(folder, answer)
+                unfit = self._receiver.keep(folder, answer)
                 if unfit is not None:
                     apart = unfit
                     folder.drop(n for n in folder.done.records if n >= unfit)
@@ -210,66 +202,6 @@ class Driver:
             if self._barren > _MOST_LOSSES * max(1, self._crew.size):
                 raise DeviceError(f"workers do not come up ({answer.why}): is rcan-video installed on every node?")
 
-    def _keep(self, folder: JobFolder, answer: Answer) -> int | None:
-        """Keep what came back; the number of a segment, this one or the next, that does not fit."""
-        number, records, starts = answer.number, folder.done.records, folder.plan.starts
-        following = starts[number + 1] if number + 1 < len(starts) else None
-        end = self._job.source.end if following is None else following
-        expected = self._index.between(starts[number], end)
-        marked = answer.mark.pts if answer.mark is not None else None
-        whole = answer.encoded is not None and np.array_equal(expected, answer.times)
-        if answer.trouble or not whole or (following is not None and marked != following):
-            why = answer.trouble or "its packets do not give the frames that they promise"
-            self._job.progress.notice(f"segment {number} is computed here: {why}")
-            return number
-        before = records.get(number - 1)
-        if number == 0:
-            begins = self._first
-        elif before is not None and before.mark is not None:
-            begins = before.mark.digest
-        else:
-            begins = answer.begin
-        if begins != answer.begin:
-            self._job.progress.notice(f"segment {number} is computed here: it hangs on what lies before it")
-            return number
-        mark = None if answer.mark is None or following is None else self._placed(answer.mark, folder)
-        folder.receive(number, answer.data, Record(answer.encoded, mark, answer.begin))
-        self._note(answer)
-        self._job.progress.update(folder.done.frames)
-        after = records.get(number + 1)
-        if mark is not None and after is not None and after.begin not in (None, mark.digest):
-            self._job.progress.notice(f"segment {number + 1} is computed here: it hangs on what lies before it")
-            return number + 1
-        return None
-
-    def _placed(self, mark: Mark, folder: JobFolder) -> Mark:
-        """``mark`` as it would be had everything been decoded from the top: reckoned from the nearest mark before it,
-        since nothing between the two is damaged or missing."""
-        known = [r.mark for r in folder.done.records.values() if r.mark is not None and r.mark.pts < mark.pts]
-        base = max(known, key=lambda known: known.pts, default=None)
-        if base is None:
-            return replace(mark, index=int(np.searchsorted(self._times, mark.pts)), damaged_packets=0, damaged_frames=0)
-        between = np.searchsorted(self._times, [base.pts, mark.pts])
-        return replace(
-            mark,
-            index=base.index + int(between[1] - between[0]),
-            damaged_packets=base.damaged_packets,
-            damaged_frames=base.damaged_frames,
-        )
-
-    def _note(self, answer: Answer) -> None:
-        counts, frames = self._counts, len(answer.times)
-        counts.decoded += frames
-        counts.written += frames
-        counts.reused += answer.reused
-        self._nodes[answer.node] += frames
-        for text in answer.notices:
-            if text not in self._told:
-                self._told.add(text)
-                self._job.tell(f"{answer.node}: {text}")
-        for stage in counts.seconds:
-            counts.seconds[stage] += answer.stages.get(stage, 0.0)
-
     def _compute_here(self, folder: JobFolder, number: int) -> None:
         if self._here is None:
             assert self._target is not None
@@ -278,10 +210,10 @@ class Driver:
             self._job.choices = choose_devices(replace(device, device="auto") if device.device == "cuda" else device)
             self._here = Here(self._job)
             self._here.open(self._target)
-        counts = self._here.compute(folder, [number])
-        self._counts.decoded += counts.decoded
-        self._counts.written += counts.written
-        self._counts.reused += counts.reused
+        counts, total = self._here.compute(folder, [number]), self._receiver.counts
+        total.decoded += counts.decoded
+        total.written += counts.written
+        total.reused += counts.reused
 
     def _end(self, folder: JobFolder) -> None:
         """Decode the last segment here, which tells how long the last frame is shown and what the input has to say at
@@ -295,7 +227,7 @@ class Driver:
             source.restart()
         last = None
         for frame in source.frames():
-            self._check_time()
+            self._job.check_time()
             last = frame
         ending = self._job.ending()
         if last is None or ending.frames_out != folder.done.frames:
@@ -305,8 +237,3 @@ class Driver:
                 "this"
             )
         folder.end(ending, last.pts + last.duration)
-
-    def _check_time(self) -> None:
-        limit = self._job.options.max_time
-        if limit is not None and time.perf_counter() - self._job.begun > limit:
-            raise Interrupted(f"--max-time {float(limit):g} s is over")

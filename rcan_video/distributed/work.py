@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rcan_video.engine.devices import choose_devices
 from rcan_video.errors import DeviceError, InputError, OutputError, RcanVideoError, UsageError, WeightsError
-from rcan_video.frames import Mark, VideoInfo
+from rcan_video.frames import Mark
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.pace import Passthrough
 from rcan_video.media.parcel import Parcel, ParcelSource
@@ -27,6 +27,7 @@ from rcan_video.segments.plan import Plan
 from rcan_video.segments.run import Feed, Sink
 from rcan_video.segments.store import JobFolder
 from rcan_video.version import __version__
+from rcan_video.video import VideoInfo
 
 if TYPE_CHECKING:
     from rcan_video.engine.base import Engine

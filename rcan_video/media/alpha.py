@@ -10,6 +10,8 @@ import numpy as np
 from av.codec.codec import UnknownCodecError
 from av.video.reformatter import VideoReformatter
 
+from rcan_video.media.picture import converted
+
 if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.codeccontext import VideoCodecContext
@@ -53,7 +55,7 @@ def has_alpha(frame: VideoFrame) -> bool:
     """Whether a frame has an alpha channel; one with a palette, whether anything in it is transparent."""
     if not frame.format.has_palette:
         return any(component.is_alpha for component in frame.format.components)
-    return bool(np.from_dlpack(frame.reformat(format="gbrap").planes[3]).min() < 255)
+    return bool(np.from_dlpack(converted(frame, "gbrap", VideoReformatter()).planes[3]).min() < 255)
 
 
 def hidden_alpha(stream: VideoStream) -> bool:
@@ -111,4 +113,4 @@ class AlphaDecoder:
         if name == self._format or {name, self._format} != {"yuv420p", "yuva420p"}:
             return frame
         self.lost += name == "yuva420p"
-        return self._reformatter.reformat(frame, format=self._format)
+        return converted(frame, self._format, self._reformatter)

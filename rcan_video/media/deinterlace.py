@@ -14,6 +14,7 @@ from av.video.reformatter import VideoReformatter
 from rcan_video.errors import InputError
 from rcan_video.frames import PlaneLayout
 from rcan_video.media.files import shown
+from rcan_video.media.picture import converted
 from rcan_video.media.probe import planar_layout
 from rcan_video.options import Deinterlace
 
@@ -212,7 +213,7 @@ class _Bwdif:
                 found.append(((self._packed(frame, self._format), pts, duration), changed))
 
     def _packed(self, frame: VideoFrame, pix_fmt: str) -> VideoFrame:
-        return frame if frame.format.name == pix_fmt else self._reformatter.reformat(frame, format=pix_fmt)
+        return frame if frame.format.name == pix_fmt else converted(frame, pix_fmt, self._reformatter)
 
 
 def _key(frame: VideoFrame) -> tuple[object, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rcan_video.frames import Frame, VideoInfo
-from rcan_video.media.codecs import VideoTarget, writes_hdr
+from rcan_video.frames import Frame
+from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.encoder import VideoEncoder, dress_video
+from rcan_video.media.encoder_options import writes_hdr
 from rcan_video.media.files import MP4_FAMILY, output_errors
 from rcan_video.media.fit import StreamPlan
 from rcan_video.media.hardware import plan_for_this_machine
@@ -14,6 +15,7 @@ from rcan_video.media.output import Output
 from rcan_video.media.verify import Ledger
 from rcan_video.options import EncodeOptions
 from rcan_video.size import Size
+from rcan_video.video import VideoInfo
 
 if TYPE_CHECKING:
     from av.packet import Packet

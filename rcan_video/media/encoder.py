@@ -13,12 +13,13 @@ from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from rcan_video.errors import OutputError, UsageError
-from rcan_video.frames import Frame, VideoInfo
+from rcan_video.frames import Frame
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.files import elsewhere, reason
 from rcan_video.media.fit import is_private
 from rcan_video.media.picture import frame_of
 from rcan_video.size import turned
+from rcan_video.video import VideoInfo
 
 if TYPE_CHECKING:
     from av.container import OutputContainer

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 import av
 
-from rcan_video.frames import StreamInfo
 from rcan_video.options import StreamOptions
+from rcan_video.video import StreamInfo
 
 if TYPE_CHECKING:
     from av.container.streams import StreamContainer

@@ -9,11 +9,12 @@ import av
 from av.codec.codec import UnknownCodecError
 
 from rcan_video.errors import OutputError
-from rcan_video.frames import VideoInfo
-from rcan_video.media.codecs import VideoTarget, plan_video, takes_crf
+from rcan_video.media.codecs import VideoTarget, plan_video
+from rcan_video.media.encoder_options import takes_crf
 from rcan_video.media.files import reason
 from rcan_video.options import EncodeOptions
 from rcan_video.size import Size
+from rcan_video.video import VideoInfo
 
 _KINDS = frozenset({"nvenc", "qsv", "amf", "vaapi", "videotoolbox", "mf", "v4l2m2m", "vulkan", "omx"})
 

@@ -14,6 +14,7 @@ from rcan_video.errors import DeviceError, InputError
 from rcan_video.frames import PlaneLayout
 from rcan_video.media.alpha import alpha_decoder
 from rcan_video.media.files import PIPE, open_input, reason, shown
+from rcan_video.media.picture import converted
 from rcan_video.media.probe import best_video, planar_layout
 from rcan_video.options import HwAccel
 
@@ -84,7 +85,7 @@ class HardwareDecoding:
             return frame
         if PlaneLayout.parse(frame.format.name) is not None:
             return frame
-        return self._reformatter.reformat(frame, format=planar_layout(frame.format.name).pix_fmt)
+        return converted(frame, planar_layout(frame.format.name).pix_fmt, self._reformatter)
 
     def check(self, error: av.FFmpegError) -> None:
         """Raises DeviceError for an error of decoding that does not say that the input is damaged, where a GPU decodes:

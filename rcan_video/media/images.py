@@ -15,7 +15,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from rcan_video.errors import InputError, OutputError, UsageError, VerificationError
-from rcan_video.frames import ColorSpec, ColorTags, Frame, Plane, PlaneLayout, VideoInfo
+from rcan_video.frames import ColorSpec, ColorTags, Frame, Plane, PlaneLayout
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.decode import Source
 from rcan_video.media.files import PartFile, output_errors, reason
@@ -33,6 +33,7 @@ from rcan_video.media.image_tags import is_picture as begins_as_picture
 from rcan_video.media.picture import frame_of, planes_of
 from rcan_video.options import EncodeOptions
 from rcan_video.size import Size, reshaped, settle
+from rcan_video.video import VideoInfo
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rcan_video.errors import InputError, VerificationError
-from rcan_video.frames import VideoInfo
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.encoder import dress_video, tag_for_apple
 from rcan_video.media.files import MP4_FAMILY, open_input, output_errors
 from rcan_video.media.output import Output
 from rcan_video.media.segment import Encoded, segment_encoder
+from rcan_video.video import VideoInfo
 
 if TYPE_CHECKING:
     from av.packet import Packet

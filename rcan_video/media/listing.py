@@ -9,7 +9,7 @@ import av
 from av.codec.codec import UnknownCodecError
 
 from rcan_video.media.alpha import keeps_alpha
-from rcan_video.media.codecs import KNOBS, Knobs
+from rcan_video.media.encoder_options import KNOBS, Knobs
 
 _MAKERS = {"nvenc": "NVIDIA", "qsv": "Intel", "amf": "AMD"}
 _WITHOUT_KNOBS = ("ffv1", "prores_ks", "rawvideo")

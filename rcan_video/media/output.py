@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import av
 
 from rcan_video.errors import OutputError
-from rcan_video.frames import Chapter, VideoInfo
 from rcan_video.media.files import elsewhere, open_output, output_errors
 from rcan_video.media.fit import StreamPlan, fit, holds_chapters
 from rcan_video.media.packets import FilePackets, PipePackets, Window
 from rcan_video.media.streams import Passengers
 from rcan_video.media.verify import Ledger
 from rcan_video.options import StreamOptions
+from rcan_video.video import Chapter, VideoInfo
 
 if TYPE_CHECKING:
     from av.container.core import Chapter as AvChapter

@@ -8,8 +8,9 @@ from fractions import Fraction
 from math import floor, gcd
 
 from rcan_video.errors import UsageError
-from rcan_video.frames import Frame, VideoInfo
+from rcan_video.frames import Frame
 from rcan_video.options import FrameOptions
+from rcan_video.video import VideoInfo
 
 _FASTEST = 1000  # frames per second
 _LIMIT = 1 << 31  # FFmpeg's time bases are fractions of 32-bit integers

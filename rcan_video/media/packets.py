@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
     from av.stream import Stream
+
+LAG = Fraction(5)
+"""How far behind the pictures, in seconds, a pipe may bring the sound that belongs to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,27 @@ class FilePackets:
             self._damage.cut()
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"{self._path} cannot be read further: {reason(error)}") from error
+
+
+class Relay:
+    """Hands packets on to whoever listens; those that come before anybody does are kept. ``start`` is when the part
+    that is wanted begins, in seconds, once that is known: nobody will want what comes long before it."""
+
+    def __init__(self) -> None:
+        self.start: Fraction | None = None
+        self._waiting: deque[Packet[Stream]] = deque()
+        self._on_packet: Callable[[Packet[Stream]], None] = self._waiting.append
+
+    def __call__(self, packet: Packet[Stream]) -> None:
+        at = packet_time(packet)
+        if at is None or self.start is None or at >= self.start - LAG:
+            self._on_packet(packet)
+
+    def listen(self, on_packet: Callable[[Packet[Stream]], None]) -> None:
+        """Hand them to ``on_packet``, those kept so far first."""
+        while self._waiting:
+            on_packet(self._waiting.popleft())
+        self._on_packet = on_packet
 
 
 class PipePackets:

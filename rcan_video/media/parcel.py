@@ -20,7 +20,7 @@ import numpy as np
 from av.stream import Discard
 
 from rcan_video.errors import InputError
-from rcan_video.frames import Frame, VideoInfo, digest
+from rcan_video.frames import Frame, digest
 from rcan_video.media.alpha import alpha_decoder
 from rcan_video.media.decode import Source
 from rcan_video.media.files import open_input, reason
@@ -29,6 +29,7 @@ from rcan_video.media.join import decode_times
 from rcan_video.media.packets import demux
 from rcan_video.media.probe import best_video
 from rcan_video.options import Deinterlace
+from rcan_video.video import VideoInfo
 
 if TYPE_CHECKING:
     from av.packet import Packet

@@ -1,4 +1,4 @@
-"""Planes out of FFmpeg's frames and into them, on the same memory where that can be."""
+"""Planes out of FFmpeg's frames and into them, on the same memory where that can be, else in another pixel format."""
 
 from __future__ import annotations
 
@@ -16,11 +16,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def converted(frame: VideoFrame, pix_fmt: str, reformatter: VideoReformatter) -> VideoFrame:
+    """``frame`` in another pixel format, in one thread: swscale's SIMD writes some samples past the end of a row, which
+    the next row then overwrites. Of several threads, each with a slice of the picture, one may come last there and
+    leave them: with PyAV's default, some 10-bit frames of 720 or 854 samples a row differed from run to run.
+
+    Raises what PyAV raises where there is no such conversion: FFmpegError, OSError, ValueError.
+    """
+    return reformatter.reformat(frame, format=pix_fmt, threads=1)
+
+
 def planes_of(frame: VideoFrame, layout: PlaneLayout, reformatter: VideoReformatter) -> tuple[NDArray[Any], ...]:
     """The planes (H, W) of ``layout``: views of the frame's memory, or of a copy where its format is packed. An alpha
     plane that the layout lacks is left out."""
     if PlaneLayout.parse(frame.format.name) is None:
-        frame = reformatter.reformat(frame, format=layout.pix_fmt)
+        frame = converted(frame, layout.pix_fmt, reformatter)
     return tuple(np.from_dlpack(plane) for plane in frame.planes[: len(layout.shapes(1, 1))])
 
 
@@ -39,4 +49,4 @@ def frame_of(
         for plane, data in zip(frame.planes, cut, strict=True):
             rows = np.frombuffer(memoryview(plane), data.dtype).reshape(-1, plane.line_size // data.itemsize)
             rows[: data.shape[0], : data.shape[1]] = data
-    return frame if PlaneLayout.parse(pix_fmt) is not None else reformatter.reformat(frame, format=pix_fmt)
+    return frame if PlaneLayout.parse(pix_fmt) is not None else converted(frame, pix_fmt, reformatter)

@@ -17,18 +17,10 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from rcan_video.errors import InputError
-from rcan_video.frames import (
-    Chapter,
-    ColorSpec,
-    ColorTags,
-    HdrMetadata,
-    PlaneLayout,
-    Siting,
-    StreamInfo,
-    VideoInfo,
-)
+from rcan_video.frames import ColorSpec, ColorTags, PlaneLayout, Siting
 from rcan_video.media.alpha import has_alpha, hidden_alpha
 from rcan_video.media.files import shown
+from rcan_video.video import Chapter, HdrMetadata, StreamInfo, VideoInfo
 
 if TYPE_CHECKING:
     from av.container import InputContainer

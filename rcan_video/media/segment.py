@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rcan_video.errors import VerificationError
-from rcan_video.frames import Frame, VideoInfo
+from rcan_video.frames import Frame
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.encoder import VideoEncoder
 from rcan_video.media.files import MP4_FAMILY, open_output, output_errors
 from rcan_video.media.output import container_options
+from rcan_video.video import VideoInfo
 
 if TYPE_CHECKING:
     from av.container import OutputContainer

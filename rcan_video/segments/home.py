@@ -14,7 +14,8 @@ from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.files import output_errors
 from rcan_video.media.index import Index
 from rcan_video.options import Options
-from rcan_video.segments.store import Done, JobFolder
+from rcan_video.segments.records import Done
+from rcan_video.segments.store import JobFolder
 from rcan_video.size import Enlargement
 
 ENDING = ".rcan"

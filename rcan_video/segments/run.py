@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcan_video.durable import create
-from rcan_video.frames import Frame, FrameBatch, Mark, VideoInfo
+from rcan_video.frames import Frame, FrameBatch, Mark
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.decode import Source
 from rcan_video.media.files import output_errors
@@ -23,7 +23,9 @@ from rcan_video.media.pace import Passthrough
 from rcan_video.media.segment import SegmentWriter
 from rcan_video.prepare import Ending
 from rcan_video.segments.plan import LONGEST, SHORTEST, segment_length
-from rcan_video.segments.store import JobFolder, Record
+from rcan_video.segments.records import Record
+from rcan_video.segments.store import JobFolder
+from rcan_video.video import VideoInfo
 
 if TYPE_CHECKING:
     from rcan_video.engine.base import Engine

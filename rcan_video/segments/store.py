@@ -16,53 +16,24 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from rcan_video import durable
 from rcan_video.durable import NO_FOLLOW, create, lock, sync
 from rcan_video.errors import OutputError
-from rcan_video.frames import Mark
 from rcan_video.media.files import output_errors
 from rcan_video.media.segment import Encoded
 from rcan_video.prepare import Ending
 from rcan_video.segments.plan import Plan
+from rcan_video.segments.records import Done, Record, done_content, done_of, parse, plan_content, plan_of
 
-T = TypeVar("T")
-
-VERSION = 1
 _PLAN, _DONE, _LOCK = "plan.json", "done.json", "lock"
 # What this program puts here, and therefore may delete.
 _OURS = re.compile(r"(plan|done)\.json(\.part)?|\d{6,}\.(mp4|mov)(\.part)?|joined\.part(\..*)?")
 _LARGEST = 64 << 20  # bytes of a JSON file that are read
-_MOST = 1 << 62  # no size, no count and no time is more
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A segment that is whole: ``encoded``, None where it got no frame, and the place behind it, None at the end.
-
-    ``begin`` is the digest of its first frame where it was decoded apart from the segment before: it is sure once that
-    one has a mark with the same.
-    """
-
-    encoded: Encoded | None
-    mark: Mark | None
-    begin: str | None = None
-
-
-@dataclass(slots=True)
-class Done:
-    """What ``done.json`` holds. ``joined``: bytes of the output, once that is whole and about to get its name."""
-
-    records: dict[int, Record] = field(default_factory=dict)
-    ending: Ending | None = None
-    joined: int | None = None
-
-    @property
-    def frames(self) -> int:
-        return sum(record.encoded.frames for record in self.records.values() if record.encoded is not None)
 
 
 class JobFolder:
@@ -130,16 +101,7 @@ class JobFolder:
         with output_errors(str(self.path)):
             (self.path / _DONE).unlink(missing_ok=True)
             sync(self.path)
-        self._save(
-            _PLAN,
-            {
-                "version": VERSION,
-                "identity": dict(plan.identity),
-                "by_pts": plan.by_pts,
-                "frames": plan.frames,
-                "starts": list(plan.starts),
-            },
-        )
+        self._save(_PLAN, plan_content(plan))
         self._save_done()
 
     def keep(self, number: int, record: Record) -> None:
@@ -147,9 +109,7 @@ class JobFolder:
         if record.encoded is not None:
             part, final = self.part(number), self.file(number)
             with output_errors(str(final)):
-                sync(part)
-                part.replace(final)
-                sync(self.path)
+                durable.replace(part, final)
         self.done.records[number] = record
         try:
             self._save_done()
@@ -268,28 +228,22 @@ class JobFolder:
         if plan is None or done is None:
             return
         try:
-            self._plan = Plan(
-                {str(name): str(value) for name, value in plan["identity"].items()},
-                tuple(int(start) for start in plan["starts"]),
-                bool(plan["by_pts"]),
-                int(plan["frames"]),
-            )
-            self.done = _parse_done(done, len(self.plan))
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            self._plan = plan_of(plan)
+            self.done = done_of(done, len(self.plan))
+        except ValueError as error:
             raise self._damaged() from error
 
     def _read(self, name: str) -> Any:
-        """The content of a JSON file of this version; None where there is none."""
+        """The content of a JSON file; None where there is none."""
         try:
             with os.fdopen(os.open(self.path / name, os.O_RDONLY | NO_FOLLOW), "rb") as file:
                 data = file.read(_LARGEST + 1)
-            content = json.loads(data)
-            if len(data) > _LARGEST or content["version"] != VERSION:
+            if len(data) > _LARGEST:
                 raise self._damaged()
-            return content
+            return parse(data)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise self._damaged() from error
 
     def _damaged(self) -> OutputError:
@@ -298,16 +252,7 @@ class JobFolder:
         )
 
     def _save_done(self) -> None:
-        done = self.done
-        self._save(
-            _DONE,
-            {
-                "version": VERSION,
-                "segments": {str(number): asdict(record) for number, record in sorted(done.records.items())},
-                "ending": None if done.ending is None else asdict(done.ending),
-                "joined": done.joined,
-            },
-        )
+        self._save(_DONE, done_content(self.done))
 
     def _save(self, name: str, content: Mapping[str, Any]) -> None:
         path, part = self.path / name, self.path / f"{name}.part"
@@ -315,41 +260,7 @@ class JobFolder:
             create(part)
             with part.open("w", encoding="utf-8") as file:
                 json.dump(content, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-            sync(self.path)
-
-
-def _parse_done(content: Any, segments: int) -> Done:
-    records = {}
-    for number, record in content["segments"].items():
-        encoded, mark = record["encoded"], record["mark"]
-        if not 0 <= int(number) < segments:
-            raise ValueError(number)
-        begin = record.get("begin")
-        if begin is not None and not isinstance(begin, str):
-            raise TypeError("begin")
-        records[int(number)] = Record(_build(Encoded, encoded), _build(Mark, mark), begin)
-    ending = content["ending"]
-    if ending is not None:
-        ending["notices"] = tuple(str(notice) for notice in ending["notices"])
-    joined = content["joined"]
-    return Done(records, _build(Ending, ending), None if joined is None else int(joined))
-
-
-def _build(kind: type[T], content: Any) -> T | None:
-    """A value of ``kind`` from its fields. Raises TypeError where they are not of its types."""
-    if content is None:
-        return None
-    built = kind(**content)
-    for part in fields(built):  # type: ignore[arg-type]
-        value = getattr(built, part.name)
-        if not str(part.type).startswith(type(value).__name__):
-            raise TypeError(part.name)
-        if isinstance(value, int) and abs(value) > _MOST:
-            raise ValueError(part.name)
-    return built
+            durable.replace(part, path)
 
 
 def _size(path: Path) -> int | None:

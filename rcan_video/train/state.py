@@ -11,14 +11,13 @@ There is no state of random numbers: the start is drawn from the seed, and each 
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rcan_video.durable import lock
+from rcan_video import durable
 from rcan_video.errors import OutputError, UsageError, WeightsError
 
 COLUMNS = ("step", "seconds", "learning_rate", "loss", "psnr_y", "psnr_y_video")
@@ -53,7 +52,14 @@ class StateFolder:
             self._lock = (folder / "lock").open("w")
         except OSError as error:
             raise OutputError(f"{folder}: cannot be made: {error.strerror}; choose another --state") from error
-        if not lock(self._lock.fileno()):
+        try:
+            mine = durable.lock(self._lock.fileno())
+        except OSError as error:
+            self._lock.close()
+            raise OutputError(
+                f"the file system of {folder} has no locks ({error.strerror}): choose another --state, on another disk"
+            ) from error
+        if not mine:
             self._lock.close()
             raise OutputError(f"{folder}: another process is training here; wait for it, or choose another --state")
 
@@ -90,9 +96,7 @@ class StateFolder:
         try:
             with part.open("wb") as file:
                 torch.save({**state, "recipe": self.recipe}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
+            durable.replace(part, path)
         except (OSError, RuntimeError) as error:  # RuntimeError: torch's zip writer on a full disk
             raise OutputError(f"{path}: the state cannot be written: {error}") from error
 
