@@ -83,6 +83,6 @@ def joined(device: str) -> Iterator[Processes]:
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
-        yield Processes(dist.get_rank(), count, chosen)
+        yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
     finally:
         dist.destroy_process_group()
