@@ -57,10 +57,10 @@ class TorchEngine:
     ``net`` takes the planes of ``source``, each (N, H, W) in uint8 or uint16, and returns those of ``target``,
     ``scale`` times as large or ``reduced``. One tensor more, a bool of one element, may say whether anything was NaN
     or infinite before rounding hid it. The engine owns ``net`` from then on. Sizes are (width, height) in pixels. With
-    ``batch`` None it is measured (``calibrate``): with ``eager``, where ``net`` is that compiled, so that no other shape
-    is compiled for it. ``arithmetic`` says for people what the network computes in. ``threads`` bounds torch's on the
-    CPU, None to the cores that this process may use. ``notice`` hears when fewer frames than a batch go through the
-    network. ``backend`` is for tests.
+    ``batch`` None it is measured (``calibrate``): on ``eager``, where ``net`` is that one compiled, so that no other
+    shape is compiled for it. ``arithmetic`` says for people what the network computes in. ``threads`` bounds torch's
+    on the CPU, None to the cores that this process may use. ``notice`` hears when fewer frames than a batch go through
+    the network. ``backend`` is for tests.
 
     Raises OutOfMemory where the network and the ring do not fit the device.
     """
