@@ -24,7 +24,12 @@ GAIN = 0.04
 last batch is computed in full: 3.5 frames for nothing on average with batches of 8, 3.5 % of a clip of 100 frames."""
 
 SECONDS = 1.0
-"""What all of it may take, about. Where one frame alone takes longer, it takes two frames."""
+"""What all calls may take, about. Where one frame alone takes longer, it is computed twice."""
+
+TRIALS = 2.0
+"""Seconds of cuDNN's trials, for shapes of more than one frame, after which no other shape is begun: a bound for what
+could not be looked at here. The trials of the shape that is taken are not in vain, the job would have to wait for
+them."""
 
 _WINDOW = 0.1
 """Seconds, about, for which a size is timed: twice half of it, for the better half counts. What happens to disturb a
@@ -60,9 +65,9 @@ def calibrate(prepare: Callable[[int], Callable[[], object]], backend: Backend, 
     stream = backend.stream()
     backend.join(stream)  # the weights came there on the current one
     chosen, fastest = 1, math.inf
-    spent = expected = 0.0
+    spent = expected = trials = 0.0
     for batch in batches:
-        if spent + expected > SECONDS:
+        if spent + expected > SECONDS or trials > TRIALS:
             break
         try:
             with backend.on(stream):
@@ -74,10 +79,10 @@ def calibrate(prepare: Callable[[int], Callable[[], object]], backend: Backend, 
         if timing.call / batch > fastest * (1 - GAIN):
             break
         chosen, fastest = batch, timing.call / batch
-        # The very first call loads libraries as well, once, which the job has to wait for in any case.
-        first = timing.call if batch == 1 else timing.first
-        spent += first + timing.total
-        expected = 2 * (first + timing.call) + _WINDOW
+        spent += timing.call + timing.total
+        expected = 4 * timing.call + _WINDOW  # a first call for twice as many frames, and as long a window or a call
+        if batch > 1:  # the very first call loads libraries as well, which the job has to wait for in any case
+            trials += timing.first - timing.call
     stream.synchronize()  # raises where what did not work has cost the device
     backend.empty_cache()  # the job's shapes are others, and on other streams
     return chosen
