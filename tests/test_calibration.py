@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,11 +40,16 @@ CPU = torch.device("cpu")
 FRAME = 1000  # bytes
 
 
+def no_memory() -> Exception:
+    return torch.OutOfMemoryError("injected")
+
+
 class Device:
     """A ``Backend`` with a clock, which only work moves, and that only while somebody waits for it.
 
     ``seconds`` is what a call for so many frames takes, ``trials`` what is added to the first call for each number of
-    frames, ``libraries`` what is added to the first of all. ``fails`` is raised by calls for more than ``most`` frames.
+    frames, ``libraries`` what is added to the first of all. Calls for more than ``most`` frames raise what ``fails``
+    makes, after which the device is lost if that is ``deadly``.
     """
 
     device = CPU
@@ -57,7 +63,7 @@ class Device:
         trials: float = 0.0,
         libraries: float = 0.0,
         most: int = 99,
-        fails: Exception | None = None,
+        fails: Callable[[], Exception] = no_memory,
         deadly: bool = False,
     ) -> None:
         self.seconds, self.free, self.trials, self.libraries = seconds, free, trials, libraries
@@ -74,7 +80,7 @@ class Device:
             if frames > self.most:
                 self.held = weakref.ref(maps)
                 self.lost = self.deadly
-                raise self.fails or torch.OutOfMemoryError("injected")
+                raise self.fails()
             self.queued += self.seconds(frames)
             self.queued += 0 if frames in self.calls else self.trials
             self.queued += 0 if self.calls else self.libraries
@@ -173,10 +179,13 @@ def test_within_half_of_the_free_memory(
     assert calibrated(Device(lambda _: 0.001, free=free), monkeypatch) == (chosen, tried)
 
 
-@pytest.mark.parametrize("fails", [None, MemoryError(), RuntimeError("CUDNN_STATUS_NOT_SUPPORTED")])
+@pytest.mark.parametrize(
+    "fails",
+    [no_memory, MemoryError, partial(RuntimeError, "CUDNN_STATUS_NOT_SUPPORTED")],
+)
 @pytest.mark.parametrize("most", [1, 2, 4])
 def test_what_does_not_work_for_more_frames_is_left(
-    fails: Exception | None, most: int, monkeypatch: pytest.MonkeyPatch
+    fails: Callable[[], Exception], most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And its memory is given back, of which the error holds nothing any more."""
     device = Device(lambda _: 0.001, most=most, fails=fails)
@@ -185,7 +194,8 @@ def test_what_does_not_work_for_more_frames_is_left(
 
 
 def test_a_device_that_more_frames_cost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = Device(lambda _: 0.001, most=1, fails=RuntimeError("CUDA error: an illegal memory access"), deadly=True)
+    fails = partial(RuntimeError, "CUDA error: an illegal memory access")
+    device = Device(lambda _: 0.001, most=1, fails=fails, deadly=True)
     with pytest.raises(RuntimeError, match="unspecified launch failure"):
         calibrated(device, monkeypatch)
 
@@ -196,8 +206,9 @@ def test_one_frame_that_does_not_fit_is_for_the_first_batch_to_tell(monkeypatch:
 
 
 def test_one_frame_that_does_not_work_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(lambda _: 0.001, most=0, fails=partial(RuntimeError, "not implemented for 'Half'"))
     with pytest.raises(RuntimeError, match="not implemented for 'Half'"):
-        calibrated(Device(lambda _: 0.001, most=0, fails=RuntimeError("not implemented for 'Half'")), monkeypatch)
+        calibrated(device, monkeypatch)
 
 
 @pytest.mark.parametrize("work", [0.0001, 0.001, 0.01, 0.03, 0.1, 0.2, 0.45])
@@ -239,7 +250,7 @@ class Roomy(RaceChecker):
 def net(monkeypatch: pytest.MonkeyPatch) -> Timed:
     net = Timed(YUV)
     monkeypatch.setattr(calibration, "perf_counter", lambda: net.now)
-    monkeypatch.setattr(calibration, "_WINDOW", 0.01)
+    monkeypatch.setattr(calibration, "_WINDOW", 0.003)
     return net
 
 
@@ -391,16 +402,16 @@ class Peak(TorchDispatchMode):
 def test_the_estimate_covers_what_the_network_holds(
     frugal: bool, precision: BodyPrecision, scale: Literal[2, 4], tmp_path: Path
 ) -> None:
-    """For the usual width, and not by three times."""
-    checkpoint.save(RCAN(RCANConfig(groups=2, blocks=2, features=64, scale=scale)), tmp_path / "net.safetensors")
-    size = (160, 120)
+    """For the usual width, and not by much more than twice: 0.50 to 0.79 of it."""
+    checkpoint.save(RCAN(RCANConfig(groups=1, blocks=2, features=64, upscale=scale)), tmp_path / "net.safetensors")
+    size = (96, 72)
     task = replace(make_task(size=size, model=load_model(str(tmp_path / "net.safetensors"))), precision=precision)
     net = task.module(frugal=frugal)
     planes = [torch.zeros(1, *shape, dtype=torch.uint8) for shape in YUV.shapes(*size)]
     with torch.no_grad(), Peak() as peak:
         net(*planes)
     estimate = frame_bytes(*size, scale, 2 if precision == "half" else 4)
-    assert estimate / 3 < peak.most <= estimate
+    assert 0.4 * estimate < peak.most <= estimate
 
 
 @pytest.mark.parametrize("layout", [YUV, YUV10])
