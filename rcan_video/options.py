@@ -62,7 +62,7 @@ class SizeOptions:
 @dataclass(frozen=True, slots=True)
 class DeviceOptions:
     """``device`` as torch names it (``cpu``, ``cuda:1``, ``mps``), several of these with commas between them, ``all``
-    accelerators, or ``auto``; ``batch`` None lets the engine choose;
+    accelerators, or ``auto``; ``batch`` None is measured on a GPU, else 1;
     ``threads`` None means all the cores this process may use; ``engine`` "auto" is the fastest that is
     installed for the device; ``compile`` sends the network through torch.compile, which makes the engine torch's.
     ``precision`` is that of the residual groups: float32, float16 or bfloat16 (the latter two are torch's); "auto" is

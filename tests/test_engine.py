@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rcan_video.engine import backend as backend_module
 from rcan_video.engine.backend import DeviceModule, Plain, open_backend, resolve_device, runs_on
 from rcan_video.engine.base import Engine, Ticket
-from rcan_video.engine.memory import default_batch, frame_bytes, is_oom
+from rcan_video.engine.memory import is_oom
 from rcan_video.engine.torch_engine import DEPTH, TorchEngine
 from rcan_video.errors import DeviceError, OutOfMemory
 from rcan_video.frames import Frame, FrameBatch, PlaneLayout
@@ -291,15 +291,6 @@ def test_device_module_gets_an_explicit_index(
         assert torch.backends.cudnn.benchmark is (kind == "cuda")
     finally:
         torch.backends.cudnn.fp32_precision = precision
-
-
-def test_default_batch() -> None:
-    plenty = 80 * 2**30
-    sizes = {(1920, 1080): 1, (1280, 720): 1, (854, 480): 2, (640, 360): 4, (480, 270): 4, (320, 180): 8}
-    assert {size: default_batch(*size, 2, plenty) for size in sizes} == sizes
-    assert default_batch(320, 180, 2, None) == 1
-    assert default_batch(320, 180, 2, 0) == 1
-    assert default_batch(320, 180, 2, 2 * 3 * frame_bytes(320, 180, 2)) == 2
 
 
 class OutsideAllocator(torch.AcceleratorError):

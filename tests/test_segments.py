@@ -138,11 +138,11 @@ def test_interrupted_again_and_again(clip: Path, tmp_path: Path) -> None:
     assert_same(read_video(tmp_path / "out.mp4"), wanted)
 
 
-def test_precision_belongs_to_the_device_and_not_to_the_job(clip: Path, tmp_path: Path) -> None:
-    """``auto`` is another one on another machine, where the job may be carried on."""
-    job = options(clip, tmp_path / "out.mp4", device=DeviceOptions("cpu", batch=1, threads=1, precision="bf16"))
+def test_precision_and_batch_belong_to_the_device_and_not_to_the_job(clip: Path, tmp_path: Path) -> None:
+    """Left to the engine they may be others on another machine, where the job may be carried on."""
+    job = options(clip, tmp_path / "out.mp4", device=DeviceOptions("cpu", batch=2, threads=1, precision="bf16"))
     interrupt(job, 25)
-    report = upscale(replace(job, device=replace(job.device, precision="single")))
+    report = upscale(replace(job, device=replace(job.device, precision="single", batch=1)))
     assert (report.kept, report.frames_out) == (20, FRAMES)
 
 

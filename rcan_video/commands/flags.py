@@ -105,7 +105,7 @@ ENGINE = (
         show_default=True,
         help="What computes: auto is torch on a GPU, else OpenVINO if installed.",
     ),
-    _engine("--batch", type=click.IntRange(1, 256), help="Frames per batch.  [default: by size and memory]"),
+    _engine("--batch", type=click.IntRange(1, 256), help="Frames per batch.  [default: measured on a GPU, else 1]"),
     _engine("--threads", type=click.IntRange(1, 1024), help="CPU threads of the network.  [default: all cores]"),
     _engine(
         "--precision",

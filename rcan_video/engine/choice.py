@@ -156,7 +156,7 @@ def _open_torch(
     device = device or resolve_device("cpu")
     plain_task = replace(task, precision="single")
 
-    def begin(module: nn.Module, arithmetic: str, batch: int | None) -> Engine:
+    def begin(module: nn.Module, arithmetic: str, batch: int | None, eager: nn.Module | None = None) -> Engine:
         scale = task.model.scale
         return TorchEngine(
             module,
@@ -170,6 +170,7 @@ def _open_torch(
             notice=notice,
             arithmetic=arithmetic,
             reduced=task.reduced,
+            eager=eager,
         )
 
     def plain(batch: int | None) -> Engine:
@@ -181,7 +182,8 @@ def _open_torch(
             return begin(task.module(frugal=True), arithmetic, batch)
         from rcan_video.engine.compiled import Compiled
 
-        return begin(Compiled(task.module()), f"{arithmetic}, compiled", batch)
+        net = task.module()
+        return begin(Compiled(net), f"{arithmetic}, compiled", batch, eager=net)
 
     if not compiles and task.precision == "single":
         return plain(batch)

@@ -1,4 +1,4 @@
-"""How many frames go through the network together, what running out of memory looks like, and reuse on the host."""
+"""How much memory a frame takes, what running out of it looks like, and reuse on the host."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from contextlib import suppress
 
 import torch
 
-# The network in flight, in float32: some six feature maps of 64 channels (the input of a block, of its group and of
-# the body, two results of convolutions, one product), and the enlarged picture three times (RGB, YUV, rounding).
+# The network in flight: some six feature maps of 64 channels (the input of a block, of its group and of the body, two
+# results of convolutions, one product), and the enlarged picture three times in float32 (RGB, YUV, rounding).
 # On the high side for every checkpoint with the usual width.
-_MAP_BYTES = 6 * 64 * 4
-_PICTURE_BYTES = 3 * 3 * 4
+_FEATURES = 64
+_MAPS = 6
+_FLOAT32 = 4
+_PICTURE_BYTES = 3 * 3 * _FLOAT32
 
 # Parameters of mallopt (malloc.h of glibc).
 _M_TRIM_THRESHOLD = -1
@@ -26,25 +28,11 @@ _OUT_OF_MEMORY_TEXTS = (
 )
 
 
-def frame_bytes(width: int, height: int, scale: int) -> int:
-    """About how much memory one frame of this size (of the source, in pixels) takes on its way, in bytes."""
-    return width * height * (_MAP_BYTES + scale * scale * _PICTURE_BYTES)
-
-
-def default_batch(width: int, height: int, scale: int, free_bytes: int | None) -> int:
-    """Frames per batch for a source of this size in pixels.
-
-    More than one frame pays only until one frame fills the device, and costs once the feature maps no longer fit its
-    cache: 1 from 720p on, 2 from 480p on, 4 from 360p to 270p, 8 below; but never more than fit half of the free
-    memory. ``free_bytes`` None (the CPU) means 1.
-    """
-    if free_bytes is None:
-        return 1
-    pixels = width * height
-    batch = 1 if pixels >= 900_000 else 2 if pixels >= 300_000 else 4 if pixels >= 120_000 else 8
-    while batch > 1 and batch * frame_bytes(width, height, scale) > free_bytes // 2:
-        batch //= 2
-    return batch
+def frame_bytes(width: int, height: int, scale: int, body: int = _FLOAT32) -> int:
+    """About how much memory one frame of this size (of the source, in pixels) takes on its way, in bytes. ``body`` is
+    what one value of the residual groups takes: where that is not 4, their input is there in float32 as well."""
+    value = _MAPS * body + (_FLOAT32 if body != _FLOAT32 else 0)
+    return width * height * (_FEATURES * value + scale * scale * _PICTURE_BYTES)
 
 
 def is_oom(error: BaseException) -> bool:

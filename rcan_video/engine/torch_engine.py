@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,9 @@ from torch.utils.dlpack import from_dlpack
 
 from rcan_video.engine.backend import Backend, Event, open_backend
 from rcan_video.engine.base import Ticket, check_frames, not_finite
+from rcan_video.engine.calibration import calibrate
 from rcan_video.engine.cores import available_cores
-from rcan_video.engine.memory import default_batch, is_oom
+from rcan_video.engine.memory import frame_bytes, is_oom
 from rcan_video.errors import DeviceError, OutOfMemory
 from rcan_video.frames import Frame, FrameBatch, PlaneLayout
 
@@ -55,9 +57,10 @@ class TorchEngine:
     ``net`` takes the planes of ``source``, each (N, H, W) in uint8 or uint16, and returns those of ``target``,
     ``scale`` times as large or ``reduced``. One tensor more, a bool of one element, may say whether anything was NaN
     or infinite before rounding hid it. The engine owns ``net`` from then on. Sizes are (width, height) in pixels. With
-    ``batch`` None ``default_batch`` chooses; ``arithmetic`` says for people what the network computes in. ``threads``
-    bounds torch's on the CPU, None to the cores that this process may use. ``notice`` hears when fewer frames than a
-    batch go through the network. ``backend`` is for tests.
+    ``batch`` None it is measured (``calibrate``): on ``eager``, where ``net`` is that one compiled, so that no other
+    shape is compiled for it. ``arithmetic`` says for people what the network computes in. ``threads`` bounds torch's
+    on the CPU, None to the cores that this process may use. ``notice`` hears when fewer frames than a batch go through
+    the network. ``backend`` is for tests.
 
     Raises OutOfMemory where the network and the ring do not fit the device.
     """
@@ -76,6 +79,7 @@ class TorchEngine:
         arithmetic: str = "float32",
         backend: Backend | None = None,
         reduced: tuple[int, int] | None = None,
+        eager: nn.Module | None = None,
     ) -> None:
         if device.type == "cpu":
             torch.set_num_threads(threads or min(torch.get_num_threads(), available_cores()))
@@ -83,17 +87,19 @@ class TorchEngine:
         self._source, self._source_size = source, source_size
         self._target, self._scale = target, scale
         self._target_size = reduced or (source_size[0] * scale, source_size[1] * scale)
-        self._batch = batch or default_batch(*source_size, scale, self._backend.free_bytes())
-        self._limit = self._batch  # frames per call of the network; goes down when memory runs out and stays down
+        self._batch = batch or 1
         self._notice = notice
         self._arithmetic = arithmetic
         self._submitted = 0
         self._lost: str | None = None
         self._guard_lock = threading.Lock()
         with self._backend.current():
+            self._upload, self._compute, self._download = (self._backend.stream() for _ in range(3))
             out_of_memory = False
             try:
                 self._net: nn.Module = net.eval().to(device=self._backend.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                if batch is None:
+                    self._batch = self._calibrated(eager or self._net)
                 self._slots = [self._slot() for _ in range(DEPTH)]
             except (RuntimeError, MemoryError) as error:
                 if not is_oom(error):
@@ -101,9 +107,9 @@ class TorchEngine:
                 out_of_memory = True
             if out_of_memory:
                 raise OutOfMemory(self._too_large(self._batch))
-            self._upload, self._compute, self._download = (self._backend.stream() for _ in range(3))
             for stream in (self._upload, self._compute, self._download):
                 self._backend.join(stream)  # weights and slots were made on the current stream
+        self._limit = self._batch  # frames per call of the network; goes down when memory runs out and stays down
 
     @property
     def batch(self) -> int:
@@ -161,17 +167,31 @@ class TorchEngine:
             self._net = nn.Identity()  # whoever still holds the engine holds no memory of the device
             self._backend.empty_cache()
 
+    def _calibrated(self, net: nn.Module) -> int:
+        """Frames per batch for ``net``, which lies on the device."""
+
+        def prepare(frames: int) -> Callable[[], None]:
+            shape = (frames, self._source.samples(*self._source_size))
+            black = torch.zeros(shape, dtype=torch.uint8, device=self._backend.device).to(_dtype(self._source))
+            return partial(self._forward, net, black, self._room(frames))
+
+        body = min((values.element_size() for values in net.parameters()), default=4)  # nothing else is below float32
+        with self._guard():
+            return calibrate(prepare, self._backend, frame_bytes(*self._source_size, self._scale, body))
+
+    def _room(self, frames: int) -> _Output:
+        """For what leaves the network, on the device."""
+        device, shape = self._backend.device, (frames, self._target.samples(*self._target_size))
+        samples = torch.empty(shape, dtype=_dtype(self._target), device=device)
+        return _Output(samples, torch.empty(1, dtype=torch.bool, device=device))
+
     def _slot(self) -> _Slot:
         backend, batch = self._backend, self._batch
         host_in = backend.pinned((batch, self._source.samples(*self._source_size)), _dtype(self._source))
         dev_in, out = host_in, None
         if not backend.unified:
             dev_in = torch.empty_like(host_in, device=backend.device)
-            shape = (batch, self._target.samples(*self._target_size))
-            out = _Output(
-                torch.empty(shape, dtype=_dtype(self._target), device=backend.device),
-                torch.empty(1, dtype=torch.bool, device=backend.device),
-            )
+            out = self._room(batch)
         return _Slot(host_in, dev_in, out, backend.event(), backend.event(), backend.event())
 
     def _fill(self, host_in: Tensor, batch: FrameBatch) -> int:
@@ -202,7 +222,7 @@ class TorchEngine:
             part = slice(first, first + size)
             out_of_memory = False
             try:
-                self._forward(dev_in[part], out.samples[part], out.not_finite)
+                self._forward(self._net, dev_in[part], _Output(out.samples[part], out.not_finite))
             except (RuntimeError, MemoryError) as error:
                 if not is_oom(error):
                     raise
@@ -217,15 +237,15 @@ class TorchEngine:
                 done = part.stop
 
     @torch.inference_mode()
-    def _forward(self, dev_in: Tensor, samples: Tensor, not_finite: Tensor) -> None:
-        planes = _planes(samples, self._target, self._target_size)
-        computed: Sequence[Tensor] = self._net(*_planes(dev_in, self._source, self._source_size))
+    def _forward(self, net: nn.Module, dev_in: Tensor, out: _Output) -> None:
+        planes = _planes(out.samples, self._target, self._target_size)
+        computed: Sequence[Tensor] = net(*_planes(dev_in, self._source, self._source_size))
         for stored, plane in zip(planes, computed[: len(planes)], strict=True):
             if stored.shape != plane.shape:
                 raise ValueError(f"the network returned {tuple(plane.shape)} for a plane of {tuple(stored.shape)}")
             stored.copy_(plane)
         for flag in computed[len(planes) :]:
-            not_finite.logical_or_(flag)
+            out.not_finite.logical_or_(flag)
 
     def _carry_over(self, batch: FrameBatch, samples: Tensor) -> FrameBatch:
         """The frames that the ticket's memory will hold."""

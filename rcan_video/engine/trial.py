@@ -6,7 +6,8 @@ tells nothing, and a verdict that hangs on network, frame size and device alone 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -47,17 +48,13 @@ def tried(
         raise Unfaithful("cannot be told right from wrong, because float32 gives NaN or infinity, too") from error
     finally:
         reference.close()
-    quick = engine()
-    try:
-        check(_enlarged(quick, batch), expected, target.depth)
-    except BaseException as error:
-        quick.close()
-        if isinstance(error, NotFinite):
-            raise Unfaithful("gives NaN or infinity") from error
-        if isinstance(error, RuntimeError):  # of torch: it has no such operation, or no memory of a kind of its own
-            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
-            raise Unfaithful(f"does not work here ({reason})") from error
-        raise
+    with _unfaithful():
+        quick = engine()
+        try:
+            check(_enlarged(quick, batch), expected, target.depth)
+        except BaseException:
+            quick.close()
+            raise
     return quick
 
 
@@ -85,6 +82,18 @@ def picture(layout: PlaneLayout, size: tuple[int, int]) -> Frame:
         codes = (total - low) * ((2**layout.depth - 1) / max(high - low, torch.tensor(1e-6)))
         planes.append(codes[0, 0].round().to(dtype))
     return Frame(tuple(planes), 0, 1, 0)
+
+
+@contextmanager
+def _unfaithful() -> Iterator[None]:
+    """What an engine that cannot compute in its way raises, as Unfaithful."""
+    try:
+        yield
+    except NotFinite as error:
+        raise Unfaithful("gives NaN or infinity") from error
+    except RuntimeError as error:  # of torch: it has no such operation, or no memory of a kind of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
+        raise Unfaithful(f"does not work here ({reason})") from error
 
 
 def _enlarged(engine: Engine, batch: FrameBatch) -> tuple[Tensor, ...]:

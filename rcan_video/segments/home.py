@@ -79,8 +79,8 @@ def asked(options: Options, enlargement: Enlargement, sha256: str, index: Index)
 def identity(
     options: Options, enlargement: Enlargement, sha256: str, target: VideoTarget, index: Index
 ) -> dict[str, str]:
-    """Everything that the frames of the output depend on, but for the device, whose arithmetic may differ in the last
-    bit, and the precision, which "auto" takes from the device: a job can go on elsewhere."""
+    """Everything that the frames of the output depend on, but for the device and the batch, whose arithmetic may differ
+    in the last bit, and the precision, which "auto" takes from the device: a job can go on elsewhere."""
     settings = " ".join(f"{key}={value}" for key, value in sorted(target.options.items()))
     return {
         **asked(options, enlargement, sha256, index),
