@@ -48,6 +48,9 @@ def with_torch(args: argparse.Namespace) -> Enlarge:
     net: Any = loaded.net
     peak = loaded.net.config.rgb_range
     if args.contender == "spandrel":
+        from spandrel_weights import stand_in_for_torchvision
+
+        stand_in_for_torchvision()
         from spandrel import ModelLoader
 
         net, peak = ModelLoader("cpu").load_from_file(loaded.path).model.eval(), 1.0
