@@ -16,7 +16,7 @@ import torch
 from rcan_video.commands import measure, stages
 from rcan_video.engine import trial
 from rcan_video.engine.task import Task
-from rcan_video.frames import ColorSpec, PlaneLayout
+from rcan_video.frames import ColorSpec, Frame, PlaneLayout
 from rcan_video.network.catalog import load_model
 
 
@@ -70,3 +70,12 @@ def test_a_precision_that_is_given_up_is_told(
     task = Task(load_model("fast", 2), stored, stored, (32, 16))
     measure._Rival("torch", "bf16").open(torch.device("cpu"), task, 1).close()
     assert "in bfloat16 differs from float32" in capsys.readouterr().err
+
+
+def test_the_bare_engine_gets_whole_batches() -> None:
+    """A GPU's engine computes a batch of one frame as one of eight."""
+    sizes: list[int] = []
+    engine: Any = SimpleNamespace(batch=4, submit=lambda batch: sizes.append(len(batch)), result=lambda _: None)
+    frames: list[Any] = [Frame((), number, 1, number) for number in range(10)]
+    measure._loop(engine, frames)
+    assert sizes == [4, 4, 2]

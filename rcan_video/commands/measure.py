@@ -218,12 +218,13 @@ def _summary(rival: _Rival, runs: Sequence[_Run], frame_gflop: float) -> EngineF
 
 
 def _loop(engine: Engine, frames: Sequence[Frame]) -> None:
-    """All frames through the engine, which always has the next one at hand; the results are dropped at once."""
+    """All frames through the engine in batches of its size (it computes shorter ones in full), of which it always has
+    the next one at hand; the results are dropped at once."""
     from rcan_video.frames import FrameBatch
 
     waiting: deque[Ticket] = deque()
-    for frame in frames:
-        waiting.append(engine.submit(FrameBatch((frame,))))
+    for first in range(0, len(frames), engine.batch):
+        waiting.append(engine.submit(FrameBatch(tuple(frames[first : first + engine.batch]))))
         if len(waiting) > 1:
             engine.result(waiting.popleft())
     while waiting:
