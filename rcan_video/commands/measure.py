@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+import click
+
 from rcan_video.commands import stages
 from rcan_video.errors import RcanVideoError, UsageError
 from rcan_video.options import EngineName, Precision
@@ -155,7 +157,8 @@ class _Rival:
         from rcan_video.options import DeviceOptions
 
         options = DeviceOptions(str(device), engine=self.engine, precision=self.precision)
-        return open_engine(choose(options), task, None, threads, lambda _: None)
+        # Said, because the figures under this precision's name are another's where the engine has given it up.
+        return open_engine(choose(options), task, None, threads, partial(click.echo, err=True))
 
 
 def _rivals(device: torch.device, engines: Sequence[EngineName], precisions: Sequence[Precision]) -> list[_Rival]:
@@ -215,12 +218,13 @@ def _summary(rival: _Rival, runs: Sequence[_Run], frame_gflop: float) -> EngineF
 
 
 def _loop(engine: Engine, frames: Sequence[Frame]) -> None:
-    """All frames through the engine, which always has the next one at hand; the results are dropped at once."""
+    """All frames through the engine in batches of its size (it computes shorter ones in full), of which it always has
+    the next one at hand; the results are dropped at once."""
     from rcan_video.frames import FrameBatch
 
     waiting: deque[Ticket] = deque()
-    for frame in frames:
-        waiting.append(engine.submit(FrameBatch((frame,))))
+    for first in range(0, len(frames), engine.batch):
+        waiting.append(engine.submit(FrameBatch(tuple(frames[first : first + engine.batch]))))
         if len(waiting) > 1:
             engine.result(waiting.popleft())
     while waiting:
@@ -247,7 +251,8 @@ class _Took:
 
 @dataclass(frozen=True, slots=True)
 class _Process:
-    """The whole command, with an output and a cache of its own in ``folder``, where nothing is yet."""
+    """The whole command, with an output, a cache and no standing choices (configuration, environment) in ``folder``,
+    where nothing is yet: the bare engine that it is held against knows none either."""
 
     line: Sequence[str]
     info: VideoInfo
@@ -257,13 +262,22 @@ class _Process:
         """Let it do so many frames. Raises RcanVideoError with its own words where it fails."""
         self.folder.mkdir(exist_ok=True)
         line = [*self.line, str(self.folder / "out.mp4"), "--duration", str(float(Fraction(frames) / self.info.rate))]
-        environment = {**os.environ, "XDG_CACHE_HOME": str(self.folder), "LOCALAPPDATA": str(self.folder)}
+        nothing = self.folder / "nothing.toml"
+        nothing.touch()
+        line += ["--config", str(nothing)]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RCAN_VIDEO_")}
+        environment |= {"XDG_CACHE_HOME": str(self.folder), "LOCALAPPDATA": str(self.folder)}
         with (self.folder / "said").open("w+", encoding="utf-8") as said:
             begun = time.perf_counter()
             process = subprocess.Popen(
                 line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, env=environment
             )
-            memory = _waited(process)
+            try:
+                memory = _waited(process)
+            except BaseException:  # interrupted: the process may have heard nothing of it
+                process.kill()
+                process.wait()
+                raise
             seconds = time.perf_counter() - begun
             said.seek(0)
             if process.returncode:
