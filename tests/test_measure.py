@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -79,3 +80,10 @@ def test_the_bare_engine_gets_whole_batches() -> None:
     frames: list[Any] = [Frame((), number, 1, number) for number in range(10)]
     measure._loop(engine, frames)
     assert sizes == [4, 4, 2]
+
+
+def test_a_rate_is_not_made_of_noise() -> None:
+    run = measure._Run(frames=11, bare=1.0, whole=3.0, cold=2.0, warm=1.0, peak_gflops=100.0, memory=None)
+    assert run.steady == 5.0
+    for whole in (1.0, 0.9, 1.2):
+        assert replace(run, whole=whole).steady is None

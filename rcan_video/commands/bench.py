@@ -112,9 +112,11 @@ def _name(figures: EngineFigures) -> str:
 
 def _row(e: EngineFigures) -> str:
     memory = "-" if e.memory is None else f"{e.memory:.0f}"
+    steady = "-" if e.steady is None else f"{e.steady:.2f}"
+    ratio = "-" if e.steady_to_bare is None else f"{e.steady_to_bare:.3f}"
     return (
-        f"| {_name(e)} | {e.bare:.2f} | {e.peak_share:.0%} | {e.whole:.2f} | {e.whole_to_bare:.3f} | {e.steady:.2f} | "
-        f"{e.steady_to_bare:.3f} | {e.first:.2f} | {e.first_cached:.2f} | {memory} |"
+        f"| {_name(e)} | {e.bare:.2f} | {e.peak_share:.0%} | {e.whole:.2f} | {e.whole_to_bare:.3f} | {steady} | "
+        f"{ratio} | {e.first:.2f} | {e.first_cached:.2f} | {memory} |"
     )
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from rcan_video.commands import stages
-from rcan_video.errors import RcanVideoError, UsageError
+from rcan_video.errors import InputError, RcanVideoError, UsageError
 from rcan_video.options import EngineName, Precision
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from rcan_video.engine.task import Task
     from rcan_video.frames import Frame
     from rcan_video.video import VideoInfo
+
+
+_NOISE = 0.2
+"""Share of a whole process's time that must remain without its start-up for a rate to be made of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +47,11 @@ class EngineFigures:
     precision: Precision
     bare: float
     whole: float
-    steady: float
+    steady: float | None
     first: float
     first_cached: float
     whole_to_bare: float
-    steady_to_bare: float
+    steady_to_bare: float | None
     peak_gflops: float
     peak_share: float
     memory: float | None
@@ -100,32 +104,29 @@ def measure(
     place = resolve_device(device)
     rivals = _rivals(place, engines, precisions)
     info, decoded, decode_seconds = stages.decode(clip, frames)
+    if len(decoded) < 2:
+        raise InputError(f"{clip}: has one frame, and the benchmark needs two: give it a video")
     stored = (info.layout, info.color)
     task = Task(load_model(model, scale), stored, stored, (info.width, info.height))
     net = task.module().to(place)
     frame_gflop = stages.flop(net, decoded[0]) / 1e9
-    opened = {rival: rival.open(place, task, threads) for rival in rivals}
     found: dict[_Rival, list[_Run]] = {rival: [] for rival in rivals}
     matrix = stages.matrix_side(place)
-    for engine in opened.values():
-        _loop(engine, decoded[:2])  # memory is got and algorithms are chosen on the first frames
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for number in range(runs):
-            for rival, engine in opened.items():
+            for rival in rivals:
                 peak = stages.matmul_gflops(place, rival.precision)
                 line = _command_line(clip, scale, model, place, rival, threads, preset)
                 process = _Process(line, info, folder / f"{rival.engine} {rival.precision} {number}")
                 cold, warm = process.run(1), process.run(1)
-                bare = stages.timed(partial(_loop, engine, decoded))
+                bare = rival.bare(place, task, threads, decoded)
                 whole = process.run(len(decoded))
                 found[rival].append(
                     _Run(len(decoded), bare, whole.seconds, cold.seconds, warm.seconds, peak, whole.memory)
                 )
         colour_seconds, large = stages.colour(net, decoded)
         encode_seconds = stages.encode(folder / "encode.mp4", info, decoded, large, scale, preset)
-    for engine in opened.values():
-        engine.close()
     return Figures(
         clip=Path(clip).name,
         size=f"{info.width}x{info.height}",
@@ -151,6 +152,15 @@ class _Rival:
 
     engine: EngineName
     precision: Precision
+
+    def bare(self, device: torch.device, task: Task, threads: int | None, frames: Sequence[Frame]) -> float:
+        """Seconds for all frames. The engine is closed afterwards: the measured command needs the device's memory."""
+        engine = self.open(device, task, threads)
+        try:
+            _loop(engine, frames[: 2 * engine.batch])  # memory is got and algorithms are chosen on the first frames
+            return stages.timed(partial(_loop, engine, frames))
+        finally:
+            engine.close()
 
     def open(self, device: torch.device, task: Task, threads: int | None) -> Engine:
         from rcan_video.engine.choice import choose, open_engine
@@ -191,9 +201,11 @@ class _Run:
     memory: float | None
 
     @property
-    def steady(self) -> float:
-        """Frames per second after the first: what a process of one frame takes is not counted."""
-        return (self.frames - 1) / (self.whole - self.warm)
+    def steady(self) -> float | None:
+        """Frames per second after the first: what a process of one frame takes is not counted. None where the others
+        take so little that the difference is noise."""
+        rest = self.whole - self.warm
+        return (self.frames - 1) / rest if rest > _NOISE * self.whole else None
 
 
 def _summary(rival: _Rival, runs: Sequence[_Run], frame_gflop: float) -> EngineFigures:
@@ -201,16 +213,17 @@ def _summary(rival: _Rival, runs: Sequence[_Run], frame_gflop: float) -> EngineF
     bare = median(run.frames / run.bare for run in runs)
     peak = median(run.peak_gflops for run in runs)
     memory = [run.memory for run in runs if run.memory is not None]
+    steady = [(run.steady, run.bare / run.frames) for run in runs if run.steady is not None]
     return EngineFigures(
         engine=rival.engine,
         precision=rival.precision,
         bare=bare,
         whole=median(run.frames / run.whole for run in runs),
-        steady=median(run.steady for run in runs),
+        steady=median(rate for rate, _ in steady) if steady else None,
         first=median(run.cold for run in runs),
         first_cached=median(run.warm for run in runs),
         whole_to_bare=median(run.bare / run.whole for run in runs),
-        steady_to_bare=median(run.steady * run.bare / run.frames for run in runs),
+        steady_to_bare=median(rate * bare for rate, bare in steady) if steady else None,
         peak_gflops=peak,
         peak_share=bare * frame_gflop / peak,
         memory=median(memory) if memory else None,
