@@ -17,6 +17,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from rcan_video.commands.waiting import peak_memory
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -77,11 +79,12 @@ def peak(clip: Path, output: Path, case: Case, model: str, engine: str, preset: 
     line += ["--device", "cpu", "--engine", engine, "--quiet", "-y", "--restart"]
     line += [] if preset is None else ["--preset", preset]
     process = subprocess.Popen(line)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    found = peak_memory(process)
     if process.returncode:
         raise SystemExit(f"{' '.join(line)} ended with {process.returncode}")
-    return usage.ru_maxrss * 1024 / 1e6
+    if found is None:
+        raise SystemExit("this system does not count a process's memory")
+    return found
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ def test_an_interrupted_benchmark_leaves_no_process(tmp_path: Path, monkeypatch:
         begun.append(process)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(measure, "_waited", interrupted)
+    monkeypatch.setattr(measure, "peak_memory", interrupted)
     with pytest.raises(KeyboardInterrupt):
         process("import time; time.sleep(60)", tmp_path).run(1)
     assert begun[0].returncode is not None

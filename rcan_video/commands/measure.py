@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from rcan_video.commands import stages
+from rcan_video.commands.waiting import peak_memory
 from rcan_video.errors import InputError, RcanVideoError, UsageError
 from rcan_video.options import EngineName, Precision
 
@@ -286,7 +287,7 @@ class _Process:
                 line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, env=environment
             )
             try:
-                memory = _waited(process)
+                memory = peak_memory(process)
             except BaseException:  # interrupted: the process may have heard nothing of it
                 process.kill()
                 process.wait()
@@ -296,14 +297,3 @@ class _Process:
             if process.returncode:
                 raise RcanVideoError(f"the measured command failed: {said.read().strip()}")
         return _Took(seconds, memory)
-
-
-def _waited(process: subprocess.Popen[bytes]) -> float | None:
-    """Wait for the process; what the kernel counted as its largest resident set, in MB, where it does."""
-    if not hasattr(os, "wait4"):  # Windows
-        process.wait()
-        return None
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return usage.ru_maxrss * unit / 1e6

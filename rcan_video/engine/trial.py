@@ -1,7 +1,8 @@
 """Whatever computes otherwise than float32, one operation after the other, is held against that before it is trusted.
 
 The first batch of such an engine is not the video's but a picture made for the trial: videos begin in black, which
-tells nothing, and a verdict that hangs on network, frame size and device alone is the same when a job goes on later.
+tells nothing, and a verdict that hangs on network, frame size and device (and, for its last bits, on the batch measured
+there) is the same when a job goes on later.
 """
 
 from __future__ import annotations
