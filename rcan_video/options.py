@@ -236,6 +236,7 @@ class CompareOptions:
 
 Degradation = Literal["bicubic", "video"]
 Tail = Literal["short", "standard"]
+TrainOptimizer = Literal["adam", "muon"]
 TrainPrecision = Literal["auto", "single", "half", "bf16"]
 
 
@@ -248,7 +249,8 @@ class TrainOptions:
     ``batch`` in patches of all processes together. The learning rate rises for ``warmup`` iterations, stays, and falls
     on a cosine over the last ``decay`` (a share) of all. ``fourier`` weighs the L1 distance of the spectra in the loss.
     With the degradation "video", ``clean`` is the share of patches that is reduced alone, and ``sequences`` the number
-    of short compressed clips. ``factors`` trains kernels as sums of themselves and a product of factors.
+    of short compressed clips. ``factors`` trains kernels as sums of themselves and a product of factors;
+    the optimizer "muon" takes kernels as they are.
     Intervals: ``log_every`` and ``validate_every`` in iterations, ``save_every`` in seconds. ``state`` None is a folder
     beside the output, ``cache`` None one in the user's cache folder.
     """
@@ -270,6 +272,7 @@ class TrainOptions:
     iterations: int = 30_000
     batch: int = 16
     patch: int = 48
+    optimizer: TrainOptimizer = "adam"
     learning_rate: float = 1e-3
     warmup: int = 300
     decay: float = 0.4

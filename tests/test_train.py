@@ -32,6 +32,7 @@ from rcan_video.report import write_png
 from rcan_video.resize import enlarge, reduce
 from rcan_video.train import journal, loop
 from rcan_video.train.loop import learning_rate, train
+from rcan_video.train.optimizers import optimizers
 from rcan_video.train.reparam import collapsed, factorise
 from rcan_video.train.state import COLUMNS, Log, StateFolder, read_log
 
@@ -374,6 +375,43 @@ def test_bf16_multiplies_factors_out_in_float32(pictures: Path) -> None:
         assert torch.allclose(kept.state_dict()[name], tensor, rtol=0, atol=3e-6), name
 
 
+def test_muon_makes_every_direction_of_a_kernels_step_as_long_as_the_others() -> None:
+    """The first step of a 3x3 kernel of the groups is near-orthogonal and of Adam's size; the others' are Adam's."""
+    torch.manual_seed(0)
+    net = RCAN(RCANConfig(1, 1, 8, 4))
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    movers = optimizers(net, "muon")
+    assert all(torch.equal(weight, before[name]) for name, weight in collapsed(net).items())
+    net(torch.rand(2, 3, 9, 9)).square().mean().backward()
+    for mover in movers:
+        mover.param_groups[0]["lr"] = 1e-3
+        mover.step()
+    steps = {name: weight - before[name] for name, weight in collapsed(net).items()}
+    kernels = [name for name, p in before.items() if name.startswith("body") and p.shape[2:] == (3, 3)]
+    assert len(kernels) == 4  # two of the block, the group's and the body's last
+    for name in kernels:
+        stretched = torch.linalg.svdvals(steps[name].flatten(1))
+        assert stretched.min() > 0.5 * stretched.max()  # what Newton-Schulz's five steps promise
+        assert steps[name].square().mean().sqrt() == pytest.approx(2e-4, rel=0.2)
+    for name in steps.keys() - set(kernels):
+        moved = steps[name][steps[name] != 0]
+        assert torch.allclose(moved.abs(), torch.tensor(1e-3), rtol=0.01), name  # Adam's first step is its rate
+
+
+def test_muon_goes_on_exactly(pictures: Path) -> None:
+    muon = {"optimizer": "muon", "factors": False}
+    whole = trained(pictures, **muon, output=str(pictures.parent / "whole.safetensors"))
+    options = small_options(pictures, **muon, save_every=0.0)
+    with pytest.raises(Stopped):
+        train(options, StopsAt(5))
+    again = Watched()
+    train(options, again)
+    assert again.begun_at == 4 and again.losses == whole.losses[4:]
+    assert same_weights(pictures.parent / "whole.safetensors", pictures.parent / "out.safetensors")
+    with pytest.raises(errors.UsageError, match=r"another optimizer \(muon, not adam\)"):
+        trained(pictures, factors=False)
+
+
 @pytest.mark.cuda
 def test_mixed_precision_trains_on_cuda(pictures: Path) -> None:
     watched = trained(pictures, iterations=100, learning_rate=3e-3, device="cuda", valid=str(pictures))
@@ -396,6 +434,7 @@ def test_mixed_precision_trains_on_cuda(pictures: Path) -> None:
         ({"scale": 8}, errors.UsageError, "a short tail for x8 takes 48 features, not 8; give more --features"),
         ({"scale": 3, "unshuffle": True}, errors.UsageError, "upscale must be 3 or a power of two, got 6"),
         ({"precision": "half"}, errors.UsageError, "--precision half is for CUDA, not cpu: give --precision bf16"),
+        ({"optimizer": "muon"}, errors.UsageError, "--optimizer muon takes kernels as they are: give --no-factors"),
         ({"validate_every": 7, "log_every": 2}, errors.UsageError, "no multiple of --log-every 2"),
         ({"valid": ""}, errors.InputError, "one of the names is empty"),
         ({"device": "toaster"}, errors.DeviceError, "toaster"),

@@ -16,13 +16,13 @@ from rcan_video.errors import Interrupted, NotFinite, OutOfMemory, UsageError
 from rcan_video.network.catalog import LoadedModel, load_model
 from rcan_video.options import TrainOptions
 from rcan_video.train.journal import Journal, Watch, check_output
+from rcan_video.train.optimizers import optimizers
 from rcan_video.train.prepare import Prepared, prepare
 from rcan_video.train.processes import Processes, joined
 from rcan_video.train.reparam import collapsed, factorise
 from rcan_video.train.start import Structure, describe, starting_point, structure, to_range
 from rcan_video.train.state import StateFolder, has_state
 
-_BETAS = (0.9, 0.99)
 _LAST_RATE = 1e-6
 _CLIP = 1.0  # of the gradient's norm
 _AVERAGE = 0.999
@@ -41,6 +41,8 @@ def train(options: TrainOptions, watch: Watch) -> None:
             f"--validate-every {options.validate_every} is no multiple of --log-every {options.log_every}: "
             "scores are rows of the log"
         )
+    if options.factors and options.optimizer == "muon":
+        raise UsageError("--optimizer muon takes kernels as they are: give --no-factors as well")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     keep_freed_memory()
@@ -90,12 +92,12 @@ def _train(
     average = copy.deepcopy(net).eval().requires_grad_(False).to(device)
     if options.factors:
         factorise(net)
+    net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    movers = optimizers(net, options.optimizer)
     if half or options.precision == "bf16":  # the groups alone, as the engine: pictures pass through the ends exactly
         dtype = torch.float16 if half else torch.bfloat16
-        net.body.forward = torch.autocast(device.type, dtype)(net.body.forward)  # type: ignore[method-assign]
-    net = net.train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model = processes.parallel(net)
-    optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], betas=_BETAS, fused=True)
+        net.body.forward = torch.autocast(device.type, dtype)(net.body.forward)
+    model = processes.parallel(net.train())
     scaler = torch.amp.GradScaler(device.type, enabled=half)
 
     # All that changes from step to step. Batches are drawn from the seed and the step, so there is no state of theirs.
@@ -104,7 +106,8 @@ def _train(
     if saved:
         net.load_state_dict(saved["net"])
         average.load_state_dict(saved["average"])
-        optimizer.load_state_dict(saved["optimizer"])
+        for mover, theirs in zip(movers, saved["optimizers"], strict=True):
+            mover.load_state_dict(theirs)
         scaler.load_state_dict(saved["scaler"])
         step, losses = saved["step"], saved["losses"].to(device)
     if journal:
@@ -112,19 +115,21 @@ def _train(
 
     while step < options.iterations:
         rate = learning_rate(step, options)
-        for group in optimizer.param_groups:
+        for group in [group for mover in movers for group in mover.param_groups]:
             group["lr"] = rate
         small, large = (to_range(x.to(device), config) for x in prepared.patches.batch(step, places))
         with parametrize.cached():  # each kernel is multiplied out once a step
             error = (model(small) - large) / config.rgb_range
             distance = error.abs().mean()
             loss = distance + options.fourier * spectral(error) if options.fourier else distance
-            optimizer.zero_grad()
+            net.zero_grad()
             scaler.scale(loss).backward()
             _follow(average, net, min(_AVERAGE, (step + 1) / (step + 10)))
-        scaler.unscale_(optimizer)
+        for mover in movers:
+            scaler.unscale_(mover)
         nn.utils.clip_grad_norm_(net.parameters(), _CLIP)
-        scaler.step(optimizer)
+        for mover in movers:
+            scaler.step(mover)
         scaler.update()
         losses += distance.detach()
         step += 1
@@ -138,8 +143,9 @@ def _train(
             if journal:
                 journal.log(average, step, rate, mean)
         if journal and (last or journal.save_is_due()) and _is_finite(net):
-            parts = {"net": net, "average": average, "optimizer": optimizer, "scaler": scaler}
-            journal.save({name: part.state_dict() for name, part in parts.items()} | {"step": step, "losses": losses})
+            parts = {name: part.state_dict() for name, part in (("net", net), ("average", average), ("scaler", scaler))}
+            numbers = {"optimizers": [mover.state_dict() for mover in movers], "step": step, "losses": losses}
+            journal.save(parts | numbers)
     if journal:
         journal.finish(average, step)
 
@@ -172,7 +178,18 @@ def _is_finite(net: nn.Module) -> bool:
 
 def _recipe(options: TrainOptions, shape: Structure, prepared: Prepared, init: LoadedModel | None) -> dict[str, object]:
     """Everything that the result depends on but the number of iterations, which may grow."""
-    names = ("factors", "degradation", "batch", "patch", "learning_rate", "warmup", "decay", "fourier", "seed")
+    names = (
+        "factors",
+        "optimizer",
+        "degradation",
+        "batch",
+        "patch",
+        "learning_rate",
+        "warmup",
+        "decay",
+        "fourier",
+        "seed",
+    )
     recipe = {name: getattr(options, name) for name in (*names, "precision")}
     if options.degradation == "video":
         recipe |= {"clean": options.clean, "sequences": options.sequences}
