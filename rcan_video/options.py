@@ -249,8 +249,8 @@ class TrainOptions:
     ``batch`` in patches of all processes together. The learning rate rises for ``warmup`` iterations, stays, and falls
     on a cosine over the last ``decay`` (a share) of all. ``fourier`` weighs the L1 distance of the spectra in the loss.
     With the degradation "video", ``clean`` is the share of patches that is reduced alone, and ``sequences`` the number
-    of short compressed clips. ``factors`` trains kernels as sums of themselves and a product of factors;
-    the optimizer "muon" takes kernels as they are.
+    of short compressed clips; ``temporal`` weighs how much the error differs between two frames of one.
+    ``factors`` trains kernels as sums of themselves and a product of factors; the optimizer "muon" takes plain ones.
     Intervals: ``log_every`` and ``validate_every`` in iterations, ``save_every`` in seconds. ``state`` None is a folder
     beside the output, ``cache`` None one in the user's cache folder.
     """
@@ -277,6 +277,7 @@ class TrainOptions:
     warmup: int = 300
     decay: float = 0.4
     fourier: float = 0.05
+    temporal: float = 0.0
     seed: int = 1
     valid: str | None = None
     device: str = "auto"

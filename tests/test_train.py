@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from clips import needs_encoder
 from train_helpers import Watched, small_options, texture, write_textures
 
 from rcan_video import errors
@@ -33,6 +34,7 @@ from rcan_video.resize import enlarge, reduce
 from rcan_video.train import journal, loop
 from rcan_video.train.loop import learning_rate, train
 from rcan_video.train.optimizers import optimizers
+from rcan_video.train.prepare import prepare
 from rcan_video.train.reparam import collapsed, factorise
 from rcan_video.train.state import COLUMNS, Log, StateFolder, read_log
 
@@ -412,6 +414,24 @@ def test_muon_goes_on_exactly(pictures: Path) -> None:
         trained(pictures, factors=False)
 
 
+def test_the_weight_of_flicker_is_felt(tmp_path: Path) -> None:
+    """The same batches: what trains against flicker flickers less at the end of the training than what does not."""
+    needs_encoder("libx265")
+    folder = write_textures(tmp_path / "pictures", 1, 400)
+    found = []
+    for weight in (1e-9, 3.0):
+        output = tmp_path / f"{weight}.safetensors"
+        options = small_options(folder, degradation="video", sequences=2, clean=0.0, temporal=weight, batch=8)
+        options = replace(options, output=str(output), iterations=60, learning_rate=3e-3, validate_every=60)
+        train(options, Watched())
+        prepared = prepare(options, lambda _: None)
+        small, large = (pixels.float() / 255 for pixels in prepared.patches.batch(0, range(200)))
+        found.append(float(loop.unsteadiness(checkpoint.load(output)(small) - large)))
+    assert found[1] < 0.98 * found[0]
+    with pytest.raises(errors.UsageError, match="takes frames in pairs: give a --batch that is a multiple of 2"):
+        train(replace(options, batch=3, output=str(tmp_path / "odd.safetensors")), Watched())
+
+
 @pytest.mark.cuda
 def test_mixed_precision_trains_on_cuda(pictures: Path) -> None:
     watched = trained(pictures, iterations=100, learning_rate=3e-3, device="cuda", valid=str(pictures))
@@ -435,6 +455,7 @@ def test_mixed_precision_trains_on_cuda(pictures: Path) -> None:
         ({"scale": 3, "unshuffle": True}, errors.UsageError, "upscale must be 3 or a power of two, got 6"),
         ({"precision": "half"}, errors.UsageError, "--precision half is for CUDA, not cpu: give --precision bf16"),
         ({"optimizer": "muon"}, errors.UsageError, "--optimizer muon takes kernels as they are: give --no-factors"),
+        ({"temporal": 1.0}, errors.UsageError, "--temporal is about frames of a sequence: give --degradation video"),
         ({"validate_every": 7, "log_every": 2}, errors.UsageError, "no multiple of --log-every 2"),
         ({"valid": ""}, errors.InputError, "one of the names is empty"),
         ({"device": "toaster"}, errors.DeviceError, "toaster"),

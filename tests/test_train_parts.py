@@ -23,6 +23,7 @@ from rcan_video.network.rcan import RCAN, ChannelAttention, RCANConfig
 from rcan_video.resize import reduce
 from rcan_video.train import store, video
 from rcan_video.train.data import Pair, Patches, Pool, detail, turned
+from rcan_video.train.loop import unsteadiness
 from rcan_video.train.prepare import prepare
 from rcan_video.train.reparam import collapsed, factorise
 from rcan_video.train.start import starting_point, structure
@@ -246,6 +247,26 @@ def test_pools_have_their_shares_and_large_pictures_more_patches(patches: Patche
     marks = [int(s[2, 0, 0]) for step in range(20) for s in patches.batch(step, range(50))[0]]
     shares = [marks.count(mark) / len(marks) for mark in range(3)]
     assert shares == pytest.approx([0.3 * 40 / 100, 0.3 * 60 / 100, 0.7], abs=0.05)
+
+
+def test_two_frames_of_a_sequence_are_seen_at_the_same_place() -> None:
+    """Frames 0 to 2 and 3 to 5 are sequences: never one frame twice, never two of both, always one place."""
+    lr = np.concatenate([addressed_pair(40, 2, mark).lr for mark in range(6)])
+    sequences = Pair(lr, lr.repeat(2, 1).repeat(2, 2), run=3)
+    small, large = Patches([Pool([sequences])], 2, 10, seed=1, frames=2).batch(0, range(200))
+    assert torch.equal(small[0::2, :2], small[1::2, :2])
+    assert torch.equal(large, small.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    seen = {(int(a), int(b)) for a, b in zip(small[0::2, 2, 0, 0], small[1::2, 2, 0, 0], strict=True)}
+    assert seen == {(0, 1), (1, 2), (2, 0), (3, 4), (4, 5), (5, 3)}
+    alone = Patches([Pool([addressed_pair(40, 2, 0)])], 2, 10, seed=1, frames=2).batch(0, range(4))[0]
+    assert torch.equal(alone[0], alone[1]) and not torch.equal(alone[1], alone[2])
+
+
+def test_unsteadiness_is_blind_to_errors_that_stay() -> None:
+    error = torch.rand(1, 3, 4, 4).repeat(2, 1, 1, 1)
+    assert unsteadiness(error) == 0
+    error[1] += 0.25
+    assert unsteadiness(error) == pytest.approx(0.25)
 
 
 def test_detail_is_preferred() -> None:

@@ -60,6 +60,7 @@ def _default(name: str) -> dict[str, Any]:
 @click.option("--warmup", type=click.IntRange(0), **_default("warmup"), help="Iterations until --lr is reached.")
 @click.option("--decay", type=Number(0, 1), **_default("decay"), help="Share of the final cosine.")
 @click.option("--fourier", type=Number(0), **_default("fourier"), help="Weight of the spectra in the loss.")
+@click.option("--temporal", type=Number(0), **_default("temporal"), help="Of video: weight of flicker in the loss.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), **_default("seed"), help="Of all that is random.")
 @click.option("--valid", metavar="PATH", help="Pictures to validate on.")
 @click.option("-d", "--device", **_default("device"), help="auto, cpu, cuda, cuda:1, mps or xpu.")

@@ -22,10 +22,11 @@ _CANDIDATES = 2  # places that are looked at for each patch; the one with the mo
 @dataclass(frozen=True, slots=True)
 class Pair:
     """What an upscaler sees, ``lr`` (T, h, w, 3), and what it should make of it, ``hr`` (T, at least h * scale, ...);
-    both uint8 RGB, usually memory-mapped."""
+    both uint8 RGB, usually memory-mapped. Every ``run`` frames are of one sequence."""
 
     lr: Pixels
     hr: Pixels
+    run: int = 1
 
 
 class Pool:
@@ -51,34 +52,39 @@ class Pool:
 class Patches:
     """Patches of ``patch`` x ``patch`` small pixels, and what they come from, at random in one of eight positions.
 
-    All pairs must be at least as large. ``seed`` makes another training of the same data.
+    All pairs must be at least as large. ``seed`` makes another training of the same data. With ``frames`` 2, places
+    2k and 2k + 1 of a batch are the same part of two frames of a sequence, or of one frame where there is no other.
     """
 
-    def __init__(self, pools: Sequence[Pool], scale: int, patch: int, seed: int) -> None:
+    def __init__(self, pools: Sequence[Pool], scale: int, patch: int, seed: int, frames: int = 1) -> None:
         self.pools = tuple(pools)
         self.scale = scale
         self.patch = patch
         self.seed = seed
+        self.frames = frames
         shares = np.array([pool.share for pool in pools])
         self._edges = np.cumsum(shares) / shares.sum()
 
     def batch(self, step: int, places: range) -> tuple[Tensor, Tensor]:
         """The patches at ``places`` of the batch of ``step``: (N, 3, P, P) and (N, 3, P * scale, P * scale), uint8."""
-        pairs = [self._patch(np.random.default_rng((self.seed, step, place))) for place in places]
+        drawn = [divmod(place, self.frames) for place in places]
+        pairs = [self._patch(np.random.default_rng((self.seed, step, place)), later) for place, later in drawn]
         small, large = zip(*pairs, strict=True)
         return _stacked(small), _stacked(large)
 
-    def _patch(self, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    def _patch(self, rng: np.random.Generator, later: int) -> tuple[Pixels, Pixels]:
         pool = self.pools[min(int(np.searchsorted(self._edges, rng.random(), side="right")), len(self.pools) - 1)]
         pair = pool.draw(rng)
         frame = int(rng.integers(len(pair.lr)))
-        lr, hr = pair.lr[frame], pair.hr[frame]
+        lr = pair.lr[frame]
         size, scale = self.patch, self.scale
         tops = rng.integers(lr.shape[0] - size + 1, size=_CANDIDATES).tolist()
         lefts = rng.integers(lr.shape[1] - size + 1, size=_CANDIDATES).tolist()
-        candidates = [(y, x, lr[y : y + size, x : x + size]) for y, x in zip(tops, lefts, strict=True)]
-        y, x, small = max(candidates, key=lambda candidate: detail(candidate[2]))
-        large = hr[y * scale : (y + size) * scale, x * scale : (x + size) * scale]
+        places = zip(tops, lefts, strict=True)
+        y, x = max(places, key=lambda place: detail(lr[place[0] : place[0] + size, place[1] : place[1] + size]))
+        shown = frame - frame % pair.run + (frame + later) % pair.run
+        small = pair.lr[shown][y : y + size, x : x + size]
+        large = pair.hr[shown][y * scale : (y + size) * scale, x * scale : (x + size) * scale]
         position = int(rng.integers(8))
         return turned(small, position), turned(large, position)
 

@@ -43,6 +43,8 @@ def train(options: TrainOptions, watch: Watch) -> None:
         )
     if options.factors and options.optimizer == "muon":
         raise UsageError("--optimizer muon takes kernels as they are: give --no-factors as well")
+    if options.temporal and options.degradation != "video":
+        raise UsageError("--temporal is about frames of a sequence: give --degradation video as well")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     keep_freed_memory()
@@ -83,6 +85,8 @@ def _train(
     journal: Journal | None,  # the first process has it
 ) -> None:
     device, places, config = processes.device, processes.places(options.batch), shape.config
+    if options.temporal and len(places) % 2:
+        raise UsageError(f"--temporal takes frames in pairs: give a --batch that is a multiple of {2 * processes.count}")
     half = options.precision == "half" or (options.precision == "auto" and device.type == "cuda")
     if half and device.type != "cuda":
         raise UsageError(f"--precision half is for CUDA, not {device.type}: give --precision bf16 or single")
@@ -122,6 +126,8 @@ def _train(
             error = (model(small) - large) / config.rgb_range
             distance = error.abs().mean()
             loss = distance + options.fourier * spectral(error) if options.fourier else distance
+            if options.temporal:
+                loss = loss + options.temporal * unsteadiness(error)
             net.zero_grad()
             scaler.scale(loss).backward()
             _follow(average, net, min(_AVERAGE, (step + 1) / (step + 10)))
@@ -163,6 +169,12 @@ def spectral(error: Tensor) -> Tensor:
     return torch.view_as_real(torch.fft.rfft2(error, norm="ortho")).abs().mean()
 
 
+def unsteadiness(error: Tensor) -> Tensor:
+    """L1 of the difference between the errors of two frames that follow each other in (2 N, C, H, W): what a viewer
+    sees as flicker, and ``rcan-video-eval`` as temporal error."""
+    return (error[0::2] - error[1::2]).abs().mean()
+
+
 @torch.no_grad()
 def _follow(average: nn.Module, net: nn.Module, weight: float) -> None:
     """Move the average towards ``net``'s plain kernels. They are averaged and not the factors, because the product of
@@ -192,6 +204,6 @@ def _recipe(options: TrainOptions, shape: Structure, prepared: Prepared, init: L
     )
     recipe = {name: getattr(options, name) for name in (*names, "precision")}
     if options.degradation == "video":
-        recipe |= {"clean": options.clean, "sequences": options.sequences}
+        recipe |= {"clean": options.clean, "sequences": options.sequences, "temporal": options.temporal}
     content = {"data": prepared.digest, "init": init.sha256 if init else None}
     return recipe | asdict(shape.config) | {"tail": shape.tail} | content

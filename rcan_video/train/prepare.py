@@ -65,7 +65,7 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
             validation["psnr_y_video"] = compressed_examples(held_out, options.scale)
     pixels = sum(f.frames.shape[0] * f.frames.shape[1] * f.frames.shape[2] for f in footage)
     return Prepared(
-        patches=Patches(pools, options.scale, options.patch, options.seed),
+        patches=Patches(pools, options.scale, options.patch, options.seed, frames=2 if options.temporal else 1),
         validation=Validation(validation),
         digest=hashlib.sha256("".join(f.key for f in footage).encode()).hexdigest(),
         description=f"{len(footage)} files, {pixels / 1e6:.0f} megapixels",

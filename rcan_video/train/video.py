@@ -71,7 +71,7 @@ def compressed_pairs(
             lr, hr = (np.concatenate(part) for part in zip(*made, strict=True))
             keep(small, lr)
             keep(large, hr)
-        pairs.append(Pair(mapped(small), mapped(large)))
+        pairs.append(Pair(mapped(small), mapped(large), run=_KEPT))
     return pairs
 
 
