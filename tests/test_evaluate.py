@@ -278,6 +278,7 @@ def test_a_name_stays_in_its_cell() -> None:
     [
         ({"csv": "one", "json": "./one"}, errors.OutputError, "one, ./one: one file cannot hold two of --csv"),
         ({"csv": "-"}, errors.OutputError, "standard output carries the table: name a file in place of -"),
+        ({"sheet": "sheet.jpg"}, errors.UsageError, "--sheet writes a PNG: give it an ending of .png, not sheet.jpg"),
         ({"lr": ""}, errors.InputError, "one of the names is empty"),
         ({"results": ("hr",)}, errors.UsageError, "nothing tells the scale"),
         ({"results": ("hr",), "scale": 2, "self_ensemble": True}, errors.UsageError, "is for a network"),

@@ -60,10 +60,13 @@ def evaluate(options: EvalOptions, say: Callable[[str], None]) -> Evaluation:
 
 
 def _check_outputs(options: EvalOptions, items: list[Item]) -> None:
-    """Before hours of work. Raises OutputError for what cannot be written, is read or is written already."""
+    """Before hours of work. Raises OutputError for what cannot be written, is read or is written already,
+    UsageError for a sheet by the name of another format."""
     targets = list(filter(None, (options.csv, options.json, options.sheet)))
     if PIPE in targets:
         raise OutputError("standard output carries the table: name a file in place of -")
+    if options.sheet is not None and not options.sheet.lower().endswith(".png"):
+        raise UsageError(f"--sheet writes a PNG: give it an ending of .png, not {options.sheet}")
     if len({Path(target).resolve() for target in targets}) < len(targets):
         raise OutputError(
             f"{', '.join(targets)}: one file cannot hold two of --csv, --json and --sheet; give each its own"

@@ -86,7 +86,9 @@ def _train(
 ) -> None:
     device, places, config = processes.device, processes.places(options.batch), shape.config
     if options.temporal and len(places) % 2:
-        raise UsageError(f"--temporal takes frames in pairs: give a --batch that is a multiple of {2 * processes.count}")
+        raise UsageError(
+            f"--temporal takes pairs of frames: give a --batch that is a multiple of {2 * processes.count}"
+        )
     half = options.precision == "half" or (options.precision == "auto" and device.type == "cuda")
     if half and device.type != "cuda":
         raise UsageError(f"--precision half is for CUDA, not {device.type}: give --precision bf16 or single")
