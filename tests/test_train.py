@@ -428,7 +428,7 @@ def test_the_weight_of_flicker_is_felt(tmp_path: Path) -> None:
         small, large = (pixels.float() / 255 for pixels in prepared.patches.batch(0, range(200)))
         found.append(float(loop.unsteadiness(checkpoint.load(output)(small) - large)))
     assert found[1] < 0.98 * found[0]
-    with pytest.raises(errors.UsageError, match="takes pairs of frames: give a multiple of 2 for --batch"):
+    with pytest.raises(errors.UsageError, match="takes pairs of frames: give a --batch that is a multiple of 2"):
         train(replace(options, batch=3, output=str(tmp_path / "odd.safetensors")), Watched())
 
 
