@@ -20,6 +20,7 @@ from rcan_video.network.rcan import RCAN, RCANConfig
 from rcan_video.options import EvalOptions
 
 SET5 = Path(__file__).parents[2] / "shared" / "data" / "sr" / "Set5"
+BUNDLED = [("base", 2), ("fast", 2), ("fast", 3), ("fast", 4), ("fast-video", 2)]
 SMALL = RCANConfig(groups=1, blocks=1, features=8, reduction=4, upscale=3)
 
 
@@ -33,12 +34,7 @@ def x3_file(tmp_path: Path) -> Path:
 
 def test_the_index_tells_the_truth() -> None:
     bundled = catalog.entries()
-    assert [(entry.name, entry.scale) for entry in bundled] == [
-        ("fast", 2),
-        ("fast", 3),
-        ("fast", 4),
-        ("fast-video", 2),
-    ]
+    assert [(entry.name, entry.scale) for entry in bundled] == BUNDLED
     for entry in bundled:
         net = checkpoint.load(entry.path)
         assert asdict(net.config) == entry.config
@@ -83,7 +79,7 @@ def test_a_path_of_another_scale(x3_file: Path) -> None:
 
 def test_no_bundled_weights_of_that_scale() -> None:
     with pytest.raises(
-        WeightsError, match="fast: no x8 weights are bundled; bundled are: fast x2, fast x3, fast x4, fast-video x2"
+        WeightsError, match="fast: no x8 weights are bundled; bundled are: base x2, .*fast x4, fast-video x2"
     ):
         catalog.load_model("fast", 8)
 
@@ -97,7 +93,7 @@ def test_neither_a_name_nor_a_file(name: str) -> None:
 
 def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(
-        WeightsError, match=r"fats: there is no such file, nor .*bundled are: fast x2, fast x3, fast x4"
+        WeightsError, match=r"fats: there is no such file, nor .*bundled are: base x2, .*fast x2, fast x3, fast x4"
     ):
         catalog.load_model("fats", None)
 
@@ -131,7 +127,7 @@ def test_weights_inside_the_package_come_first(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.skipif(not SET5.is_dir(), reason="needs ../shared/data/sr/Set5")
-@pytest.mark.parametrize(("name", "scale"), [("fast", 2), ("fast", 3), ("fast", 4), ("fast-video", 2)])
+@pytest.mark.parametrize(("name", "scale"), BUNDLED)
 def test_scores_on_set5(name: str, scale: int) -> None:
     (scores,) = [entry.scores["Set5"] for entry in catalog.entries() if (entry.name, entry.scale) == (name, scale)]
     options = EvalOptions((str(SET5 / f"HR/x{scale}"),), lr=str(SET5 / f"LRBI/x{scale}"), scale=scale, models=(name,))

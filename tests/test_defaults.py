@@ -248,7 +248,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 @pytest.mark.parametrize(
     ("what", "first", "rows"),
     [
-        ("models", "MODEL", {"fast        x2", "fast-video  x2"}),
+        ("models", "MODEL", {"base        x2", "fast        x2", "fast-video  x2"}),
         ("devices", "DEVICE", {"cpu"}),
         ("codecs", "ENCODER", {"libx264 ", "ffv1"}),
     ],

@@ -57,7 +57,7 @@ PICTURE = (
     _picture(
         "-m",
         "--model",
-        type=PathName(words=("fast", "fast-video")),
+        type=PathName(words=("base", "fast", "fast-video")),
         metavar="NAME|PATH",
         default=DEFAULT.model.model,
         show_default=True,
