@@ -65,8 +65,6 @@ def _check_outputs(options: EvalOptions, items: list[Item]) -> None:
     targets = list(filter(None, (options.csv, options.json, options.sheet)))
     if PIPE in targets:
         raise OutputError("standard output carries the table: name a file in place of -")
-    if options.sheet is not None and not options.sheet.lower().endswith(".png"):
-        raise UsageError(f"--sheet writes a PNG: give it an ending of .png, not {options.sheet}")
     if len({Path(target).resolve() for target in targets}) < len(targets):
         raise OutputError(
             f"{', '.join(targets)}: one file cannot hold two of --csv, --json and --sheet; give each its own"
@@ -75,6 +73,8 @@ def _check_outputs(options: EvalOptions, items: list[Item]) -> None:
     for target in targets:
         for source in sorted(read | set(options.models)):
             check_output(source, target, overwrite=options.overwrite)
+    if options.sheet is not None and not options.sheet.lower().endswith(".png"):
+        raise UsageError(f"--sheet writes a PNG: give it an ending of .png, not {options.sheet}")
 
 
 def _measure(
