@@ -23,7 +23,7 @@ from rcan_video.train.tails import official
 from rcan_video.train.validate import Validation
 from rcan_video.version import __version__
 
-_TOLD = ("batch", "patch", "learning_rate", "decay", "fourier", "seed", "degradation")
+_TOLD = ("batch", "patch", "learning_rate", "decay", "fourier", "seed", "degradation", "optimizer", "temporal")
 
 
 class Watch(Protocol):
