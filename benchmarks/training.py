@@ -3,9 +3,9 @@
     python benchmarks/training.py PICTURES KODAK --common "-n 3000 --scale 2 --warmup 100 --decay 0.8" \\
         "2x6x16=--groups 2 --blocks 6 --features 16" "1x5x24=--groups 1 --blocks 5 --features 24 --reduction 8"
 
-Each variant is a name and its own options. All see the same batches (one seed), one after the other; then what they
-made is timed in turns. Work is in multiply-adds per input pixel; time is for one picture of 480x270 in torch's eager
-float32 against the first variant; PSNR-Y is the mean over KODAK at the end.
+Each variant is a name and its own options. All see the same batches, unless a variant says otherwise, one after the
+other; then what they made is timed in turns. Work is in multiply-adds per input pixel; time is for one picture of
+480x270 in torch's eager float32 against the first variant; PSNR-Y is the mean over KODAK at the end.
 """
 
 from __future__ import annotations
@@ -111,14 +111,26 @@ def main() -> None:
     parser.add_argument("--common", default="", help="options of all variants")
     parser.add_argument("--keep", help="folder for what is trained; the same command goes on from it")
     arguments = parser.parse_args()
+    names = [variant.partition("=")[0] for variant in arguments.variants]
+    if (
+        len(set(names)) < len(names)
+        or any("/" in name for name in names)
+        or not all("=" in v for v in arguments.variants)
+    ):
+        parser.error("variants are NAME=OPTIONS, each with a name of its own and no / in it")
     with tempfile.TemporaryDirectory(prefix="rcan-training-") as temporary:
         folder = Path(arguments.keep or temporary)
         folder.mkdir(parents=True, exist_ok=True)
         trained = []
         for variant in arguments.variants:
-            trained.append(train(variant, folder, arguments))
+            try:
+                trained.append(train(variant, folder, arguments))
+            except subprocess.CalledProcessError:  # it has said why
+                break
             print(f"{trained[-1].name}: {trained[-1].psnr:.3f} dB", file=sys.stderr, flush=True)
-    print(table(trained))
+    if trained:
+        print(table(trained))
+    sys.exit(len(trained) < len(arguments.variants))
 
 
 if __name__ == "__main__":

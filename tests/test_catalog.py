@@ -79,7 +79,7 @@ def test_a_path_of_another_scale(x3_file: Path) -> None:
 
 def test_no_bundled_weights_of_that_scale() -> None:
     with pytest.raises(
-        WeightsError, match="fast: no x8 weights are bundled; bundled are: base x2, .*fast x4, fast-video x2"
+        WeightsError, match=r"fast: no x8 weights are bundled; bundled are: base x2, .*fast x4, fast-video x2"
     ):
         catalog.load_model("fast", 8)
 

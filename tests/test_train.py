@@ -158,6 +158,16 @@ def test_a_state_of_another_training_is_refused(pictures: Path) -> None:
         trained(pictures)
 
 
+def test_a_state_of_another_version_is_said_to_be(pictures: Path) -> None:
+    trained(pictures)
+    state = pictures.parent / "out.safetensors.train" / "state.pt"
+    saved = torch.load(state, weights_only=True)
+    del saved["recipe"]["optimizer"]
+    torch.save(saved, state)
+    with pytest.raises(errors.UsageError, match="that another version of this program began, without optimizer"):
+        trained(pictures)
+
+
 def test_a_damaged_state_is_said_to_be(pictures: Path) -> None:
     trained(pictures)
     state = pictures.parent / "out.safetensors.train" / "state.pt"
@@ -398,6 +408,23 @@ def test_muon_makes_every_direction_of_a_kernels_step_as_long_as_the_others() ->
     for name in steps.keys() - set(kernels):
         moved = steps[name][steps[name] != 0]
         assert torch.allclose(moved.abs(), torch.tensor(1e-3), rtol=0.01), name  # Adam's first step is its rate
+
+
+@pytest.mark.parametrize("bad", ["body.0.body.0.body.0.parametrizations.weight.original", "head.0.weight"])
+def test_an_overflow_moves_nothing_whichever_optimizer_has_it(bad: str) -> None:
+    net = RCAN(RCANConfig(1, 1, 8, 4))
+    movers, scaler = optimizers(net, "muon"), torch.amp.GradScaler("cpu", init_scale=8.0)
+    for value, moves in ((float("nan"), False), (float("inf"), False), (1.0, True)):
+        before = {name: p.detach().clone() for name, p in net.named_parameters()}
+        net.zero_grad()
+        scaler.scale(net(torch.rand(1, 3, 8, 8)).square().mean()).backward()
+        gradient = dict(net.named_parameters())[bad].grad
+        assert gradient is not None
+        gradient.flatten()[0] = value
+        scale = scaler.get_scale()
+        loop.move(net, movers, scaler)
+        changed = [name for name, p in net.named_parameters() if not torch.equal(p, before[name])]
+        assert bool(changed) == moves and (scaler.get_scale() < scale) == (not moves)
 
 
 def test_muon_goes_on_exactly(pictures: Path) -> None:

@@ -54,7 +54,10 @@ def _default(name: str) -> dict[str, Any]:
 @click.option("--batch", type=click.IntRange(1), **_default("batch"), help="Patches per iteration.")
 @click.option("--patch", type=click.IntRange(8), **_default("patch"), help="Their size, in small pixels.")
 @click.option(
-    "--optimizer", type=click.Choice(["adam", "muon"]), **_default("optimizer"), help="muon takes --no-factors."
+    "--optimizer",
+    type=click.Choice(["adam", "muon"]),
+    **_default("optimizer"),
+    help="muon (with --no-factors) to go on from good weights.",
 )
 @click.option("--lr", "learning_rate", type=Number(0, 1, min_open=True), **_default("learning_rate"))
 @click.option("--warmup", type=click.IntRange(0), **_default("warmup"), help="Iterations until --lr is reached.")

@@ -23,7 +23,10 @@ from rcan_video.train.tails import official
 from rcan_video.train.validate import Validation
 from rcan_video.version import __version__
 
-_TOLD = ("batch", "patch", "learning_rate", "decay", "fourier", "seed", "degradation", "optimizer", "temporal")
+_TOLD = (
+    *("batch", "patch", "optimizer", "factors", "precision", "learning_rate", "warmup", "decay", "fourier", "seed"),
+    *("degradation", "clean", "sequences", "temporal"),
+)
 
 
 class Watch(Protocol):

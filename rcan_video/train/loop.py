@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 from torch.nn.utils import parametrize
 
 from rcan_video.engine.memory import is_oom, keep_freed_memory
@@ -53,6 +54,7 @@ def train(options: TrainOptions, watch: Watch) -> None:
     torch.set_flush_denormal(True)  # arithmetic on vanishing gradients is a hundred times slower otherwise
     try:
         with joined(options.device) as processes:
+            _check(options, processes)
             if not processes.first:  # the first decodes into the cache, the others find it there
                 processes.wait()
             prepared = prepare(options, watch.preparing)
@@ -76,6 +78,16 @@ def train(options: TrainOptions, watch: Watch) -> None:
         torch.set_flush_denormal(False)
 
 
+def _check(options: TrainOptions, processes: Processes) -> None:
+    """What depends on the processes and their device, before anything is decoded. Raises UsageError."""
+    if options.temporal and len(processes.places(options.batch)) % 2:
+        raise UsageError(
+            f"--temporal takes pairs of frames: give a --batch that is a multiple of {2 * processes.count}"
+        )
+    if options.precision == "half" and processes.device.type != "cuda":
+        raise UsageError(f"--precision half is for CUDA, not {processes.device.type}: give --precision bf16 or single")
+
+
 def _train(
     options: TrainOptions,
     shape: Structure,
@@ -85,13 +97,7 @@ def _train(
     journal: Journal | None,  # the first process has it
 ) -> None:
     device, places, config = processes.device, processes.places(options.batch), shape.config
-    if options.temporal and len(places) % 2:
-        raise UsageError(
-            f"--temporal takes pairs of frames: give a --batch that is a multiple of {2 * processes.count}"
-        )
     half = options.precision == "half" or (options.precision == "auto" and device.type == "cuda")
-    if half and device.type != "cuda":
-        raise UsageError(f"--precision half is for CUDA, not {device.type}: give --precision bf16 or single")
 
     # What trains, kernels with factors; and what is kept, the average over the iterations of its plain kernels.
     net = starting_point(shape, init.net if init else None, prepared.patches, options)
@@ -133,12 +139,7 @@ def _train(
             net.zero_grad()
             scaler.scale(loss).backward()
             _follow(average, net, min(_AVERAGE, (step + 1) / (step + 10)))
-        for mover in movers:
-            scaler.unscale_(mover)
-        nn.utils.clip_grad_norm_(net.parameters(), _CLIP)
-        for mover in movers:
-            scaler.step(mover)
-        scaler.update()
+        move(net, movers, scaler)
         losses += distance.detach()
         step += 1
 
@@ -158,6 +159,18 @@ def _train(
         journal.finish(average, step)
 
 
+def move(net: nn.Module, movers: Sequence[optim.Optimizer], scaler: torch.amp.GradScaler) -> None:
+    """One step along the gradients, none where half precision has overflowed: the scaler knows of each optimizer apart
+    which one that was, but the norm is of all, and one bad gradient would spoil those of the others."""
+    for mover in movers:
+        scaler.unscale_(mover)
+    norm = nn.utils.clip_grad_norm_(net.parameters(), _CLIP)
+    if not scaler.is_enabled() or norm.isfinite():
+        for mover in movers:
+            scaler.step(mover)
+    scaler.update()
+
+
 def learning_rate(step: int, options: TrainOptions) -> float:
     """Linear warm-up, constant, then a cosine to 1e-6 over the last ``decay`` of all iterations."""
     warm = min(1.0, (step + 1) / max(options.warmup, 1))
@@ -172,8 +185,8 @@ def spectral(error: Tensor) -> Tensor:
 
 
 def unsteadiness(error: Tensor) -> Tensor:
-    """L1 of the difference between the errors of two frames that follow each other in (2 N, C, H, W): what a viewer
-    sees as flicker, and ``rcan-video-eval`` as temporal error."""
+    """L1 of the difference between the errors of two frames of a sequence, neighbours in (2 N, C, H, W): what a viewer
+    sees as flicker. Akin to the temporal error of ``rcan-video-eval``, which is of consecutive frames and of Y."""
     return (error[0::2] - error[1::2]).abs().mean()
 
 

@@ -1,4 +1,4 @@
-"""What moves the parameters: Adam, or Muon for the kernels of the residual groups and Adam for the rest.
+"""What moves the parameters: Adam, or Muon for the 3x3 kernels of the body and Adam for the rest.
 
 Muon (Jordan et al. 2024, torch.optim.Muon) takes a kernel as one matrix and makes every direction of its step equally
 long. With ``match_rms_adamw`` (Liu et al., arXiv 2502.16982) its steps are as large as Adam's, so one rate is for both.
@@ -33,7 +33,7 @@ class Matrix(nn.Module):
 
 
 def optimizers(net: RCAN, kind: TrainOptimizer) -> list[optim.Optimizer]:
-    """Adam, and for "muon" Muon as well, for the 3x3 kernels of the residual groups, which become views of
+    """Adam, and for "muon" Muon as well, for the 3x3 kernels of the body, which become views of
     matrices with the same values."""
     matrices = _matrices(net) if kind == "muon" else []
     taken = {id(matrix) for matrix in matrices}

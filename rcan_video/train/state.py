@@ -83,6 +83,11 @@ class StateFolder:
         except Exception as error:  # bytes that are damaged drive the unpickler into errors of any class
             raise WeightsError(f"{path}: is damaged; delete it to begin again ({type(error).__name__})") from error
         for name, value in self.recipe.items():
+            if name not in recipe:
+                raise UsageError(
+                    f"{self.folder}: holds a training that another version of this program began, without {name}; "
+                    "go on with that version, or give another --state"
+                )
             if recipe.get(name) != value:
                 raise UsageError(
                     f"{self.folder}: holds a training with another {name} ({recipe.get(name)}, not {value}); "
