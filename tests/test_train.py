@@ -365,17 +365,26 @@ def test_bf16_computes_the_body_alone_in_bfloat16(pictures: Path) -> None:
     assert not any("parametrizations" in name for name in stored)
 
 
-def test_bf16_goes_on_exactly(pictures: Path) -> None:
-    whole = trained(pictures, precision="bf16", output=str(pictures.parent / "whole.safetensors"))
-    options = small_options(pictures, precision="bf16", save_every=0.0)
+@pytest.mark.parametrize(
+    ("changes", "other", "words"),
+    [
+        ({"precision": "bf16"}, {"precision": "single"}, r"another precision \(bf16, not single\)"),
+        ({"optimizer": "muon", "factors": False}, {"factors": False}, r"another optimizer \(muon, not adam\)"),
+    ],
+)
+def test_it_goes_on_exactly_however_it_trains(
+    pictures: Path, changes: dict[str, Any], other: dict[str, Any], words: str
+) -> None:
+    whole = trained(pictures, **changes, output=str(pictures.parent / "whole.safetensors"))
+    options = small_options(pictures, **changes, save_every=0.0)
     with pytest.raises(Stopped):
         train(options, StopsAt(5))
     again = Watched()
     train(options, again)
     assert again.begun_at == 4 and again.losses == whole.losses[4:]
     assert same_weights(pictures.parent / "whole.safetensors", pictures.parent / "out.safetensors")
-    with pytest.raises(errors.UsageError, match=r"another precision \(bf16, not single\)"):
-        trained(pictures, precision="single")
+    with pytest.raises(errors.UsageError, match=words):
+        trained(pictures, **other)
 
 
 def test_bf16_multiplies_factors_out_in_float32(pictures: Path) -> None:
@@ -425,20 +434,6 @@ def test_an_overflow_moves_nothing_whichever_optimizer_has_it(bad: str) -> None:
         loop.move(net, movers, scaler)
         changed = [name for name, p in net.named_parameters() if not torch.equal(p, before[name])]
         assert bool(changed) == moves and (scaler.get_scale() < scale) == (not moves)
-
-
-def test_muon_goes_on_exactly(pictures: Path) -> None:
-    muon = {"optimizer": "muon", "factors": False}
-    whole = trained(pictures, **muon, output=str(pictures.parent / "whole.safetensors"))
-    options = small_options(pictures, **muon, save_every=0.0)
-    with pytest.raises(Stopped):
-        train(options, StopsAt(5))
-    again = Watched()
-    train(options, again)
-    assert again.begun_at == 4 and again.losses == whole.losses[4:]
-    assert same_weights(pictures.parent / "whole.safetensors", pictures.parent / "out.safetensors")
-    with pytest.raises(errors.UsageError, match=r"another optimizer \(muon, not adam\)"):
-        trained(pictures, factors=False)
 
 
 def test_the_weight_of_flicker_is_felt(tmp_path: Path) -> None:
