@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+
+# A shell that runs the tests in its background has SIGINT ignored, for them and for what they start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # As the command does it: idle OpenMP threads that spin for long take the cores from the encoder. Read on import.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
