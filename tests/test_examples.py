@@ -190,6 +190,7 @@ NOT_RUN = {
     ("docs/fidelity.md", "python benchmarks/fidelity.py"): _OTHERS,
     ("docs/models.md", "rcan-video in.mp4 out.mp4 --model RCAN_BIX2.pt"): _OTHERS,
     ("docs/recipes.md", "rcan-video in.mp4 out.mp4 --device cuda:0,cuda:1"): "needs two GPUs",
+    ("docs/training.md", "python benchmarks/training.py"): "trains four networks",
     ("docs/training.md", "rcan-video-train PICTURES"): _OTHERS,
 }
 """Blocks with the mark ``no-run``, by page and the beginning of the first line, and why."""
