@@ -205,19 +205,8 @@ def _is_finite(net: nn.Module) -> bool:
 
 def _recipe(options: TrainOptions, shape: Structure, prepared: Prepared, init: LoadedModel | None) -> dict[str, object]:
     """Everything that the result depends on but the number of iterations, which may grow."""
-    names = (
-        "factors",
-        "optimizer",
-        "degradation",
-        "batch",
-        "patch",
-        "learning_rate",
-        "warmup",
-        "decay",
-        "fourier",
-        "seed",
-    )
-    recipe = {name: getattr(options, name) for name in (*names, "precision")}
+    names = ("factors", "optimizer", "learning_rate", "warmup", "decay", "batch", "patch", "fourier", "seed")
+    recipe = {name: getattr(options, name) for name in (*names, "degradation", "precision")}
     if options.degradation == "video":
         recipe |= {"clean": options.clean, "sequences": options.sequences, "temporal": options.temporal}
     content = {"data": prepared.digest, "init": init.sha256 if init else None}
