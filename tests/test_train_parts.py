@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,25 @@ def test_compressed_data_is_made_once_and_goes_on_where_it_stopped(
     assert [pair.lr.shape for pair in pairs] == [(6, 8, 8, 3)] * 2
     video.compressed_pairs([still], 2, 4, 1, tmp_path, lambda _: None)
     assert len(made) == 6
+
+
+def test_what_is_validated_on_is_compressed_once(
+    still: store.Footage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[float] = []
+
+    def fake(footage: Sequence[store.Footage], scale: int, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+        made.append(rng.random())
+        return np.full((3, 8, 8, 3), len(made), np.uint8), np.full((3, 16, 16, 3), len(made), np.uint8)
+
+    monkeypatch.setattr(video, "sequence", fake)
+    first, again = (video.compressed_examples([still, still], 2, tmp_path, lambda _: None) for _ in range(2))
+    assert made == [np.random.default_rng((0, n)).random() for n in range(2)]  # as a training of any seed has them
+    for pairs in (first, again):
+        assert [(pair.lr.shape, pair.hr.shape) for pair in pairs] == [((3, 8, 8, 3), (3, 16, 16, 3))] * 2
+        assert [int(pair.lr[0, 0, 0, 0]) for pair in pairs] == [1, 2]
+    assert video.compressed_examples([still], 2, tmp_path, lambda _: None)[0].lr[0, 0, 0, 0] == 3  # other content
+    assert video.compressed_examples([], 2, tmp_path, lambda _: None) == []
 
 
 def test_the_video_degradation_mixes_clean_and_compressed(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
             raise InputError(f"{options.valid}: nothing is as large as a patch, {least} pixels each way; give others")
         validation["psnr_y"] = [_first(f, options.scale) for f in held_out]
         if options.degradation == "video":
-            validation["psnr_y_video"] = compressed_examples(held_out, options.scale)
+            validation["psnr_y_video"] = compressed_examples(held_out, options.scale, cache, say)
     pixels = sum(f.frames.shape[0] * f.frames.shape[1] * f.frames.shape[2] for f in footage)
     return Prepared(
         patches=Patches(pools, options.scale, options.patch, options.seed, frames=2 if options.temporal else 1),

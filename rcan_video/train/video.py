@@ -57,28 +57,44 @@ def compressed_pairs(
     usable = [f for f in footage if min(f.frames.shape[1:3]) >= side]
     if not usable:
         raise InputError(f"--degradation video takes pictures of {side} pixels each way at least; give larger ones")
-    text = "/".join([_VERSION, str(scale), str(seed), *(f.key for f in usable)])
-    folder = cache / f"video-{hashlib.sha256(text.encode()).hexdigest()}"
-    pairs = []
-    for start in range(0, count, _CHUNK):
-        size = min(_CHUNK, count - start)
-        small, large = (folder / f"{start:06}-{size}-{name}.npy" for name in ("lr", "hr"))
-        if not (small.exists() and large.exists()):
-            made = []
-            for number in range(start, start + size):
-                say(f"compressing {number + 1}/{count}")
-                made.append(sequence(usable, scale, np.random.default_rng((seed, number))))
-            lr, hr = (np.concatenate(part) for part in zip(*made, strict=True))
-            keep(small, lr)
-            keep(large, hr)
-        pairs.append(Pair(mapped(small), mapped(large), run=_KEPT))
-    return pairs
+    folder = _folder(cache, usable, scale, str(seed))
+
+    def make(number: int) -> tuple[Pixels, Pixels]:
+        say(f"compressing {number + 1}/{count}")
+        return sequence(usable, scale, np.random.default_rng((seed, number)))
+
+    starts = range(0, count, _CHUNK)
+    return [Pair(*_chunk(folder, start, min(_CHUNK, count - start), make), run=_KEPT) for start in starts]
 
 
-def compressed_examples(footage: Sequence[Footage], scale: int) -> list[Pair]:
+def compressed_examples(footage: Sequence[Footage], scale: int, cache: Path, say: Callable[[str], None]) -> list[Pair]:
     """One sequence of each that is large enough, always the same: to validate on."""
     usable = [f for f in footage if min(f.frames.shape[1:3]) >= SIDE[scale] * scale]
-    return [Pair(*sequence([f], scale, np.random.default_rng((0, n)))) for n, f in enumerate(usable)]
+    if not usable:
+        return []
+
+    def make(number: int) -> tuple[Pixels, Pixels]:
+        say(f"compressing what to validate on: {number + 1}/{len(usable)}")
+        return sequence([usable[number]], scale, np.random.default_rng((0, number)))
+
+    lr, hr = _chunk(_folder(cache, usable, scale, "examples"), 0, len(usable), make)
+    return [Pair(lr[n : n + _KEPT], hr[n : n + _KEPT]) for n in range(0, len(lr), _KEPT)]
+
+
+def _folder(cache: Path, footage: Sequence[Footage], scale: int, what: str) -> Path:
+    """Where the sequences lie that are made of ``footage``, by its content."""
+    text = "/".join([_VERSION, str(scale), what, *(f.key for f in footage)])
+    return cache / f"video-{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _chunk(folder: Path, start: int, size: int, make: Callable[[int], tuple[Pixels, Pixels]]) -> tuple[Pixels, Pixels]:
+    """The frames, small and large, of ``size`` sequences from ``start`` on, made now if they are not kept yet."""
+    small, large = (folder / f"{start:06}-{size}-{name}.npy" for name in ("lr", "hr"))
+    if not (small.exists() and large.exists()):
+        lr, hr = (np.concatenate(part) for part in zip(*map(make, range(start, start + size)), strict=True))
+        keep(small, lr)
+        keep(large, hr)
+    return mapped(small), mapped(large)
 
 
 def sequence(footage: Sequence[Footage], scale: int, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
