@@ -37,6 +37,7 @@ from rcan_video.train.optimizers import optimizers
 from rcan_video.train.prepare import prepare
 from rcan_video.train.reparam import collapsed, factorise
 from rcan_video.train.state import COLUMNS, Log, StateFolder, read_log
+from rcan_video.train.teacher import Teacher
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -454,6 +455,40 @@ def test_the_weight_of_flicker_is_felt(tmp_path: Path) -> None:
         train(replace(options, batch=3, output=str(tmp_path / "odd.safetensors")), Watched())
 
 
+def test_a_teacher_is_aimed_at_as_much_as_the_pictures(pictures: Path) -> None:
+    """One step from the teacher's own weights: its loss is half of what it is without, and a checkpoint tells of it."""
+    torch.manual_seed(5)
+    net = RCAN(RCANConfig(1, 1, 12, 4))  # of range 255, with mean shift, as the official ones are
+    checkpoint.save(net, pictures.parent / "larger.safetensors")
+    larger = str(pictures.parent / "larger.safetensors")
+    alone = trained(pictures, groups=None, blocks=None, features=None, init=larger, factors=False, iterations=1)
+    same = {"groups": None, "blocks": None, "features": None, "init": larger, "teacher": larger, "factors": False}
+    output = pictures.parent / "taught.safetensors"
+    taught = trained(pictures, **same, output=str(output), iterations=1)
+    assert taught.losses[0] == pytest.approx(alone.losses[0] / 2, rel=1e-4)
+    with safetensors.safe_open(output, "pt") as file:
+        story = json.loads(file.metadata()["training"])
+    assert (story["init"], story["teacher"]) == ("larger.safetensors", "larger.safetensors")
+
+    other = trained(pictures, teacher=larger, output=str(pictures.parent / "smaller.safetensors"))
+    assert len(other.losses) == 10
+    with pytest.raises(errors.UsageError, match=r"another teacher \([0-9a-f]{64}, not None\)"):
+        trained(pictures, output=str(pictures.parent / "smaller.safetensors"))
+
+
+def test_a_teacher_is_asked_in_the_range_of_the_taught(pictures: Path) -> None:
+    torch.manual_seed(6)
+    net = RCAN(RCANConfig(1, 1, 12, 4)).eval()
+    checkpoint.save(net, pictures.parent / "teacher.safetensors")
+    teacher = Teacher(load_model(str(pictures.parent / "teacher.safetensors")), torch.device("cpu"), torch.float32)
+    small, large = torch.rand(2, 3, 8, 9), torch.rand(2, 3, 16, 18)
+    with torch.no_grad():
+        halfway = (large + net(small * 255) / 255) / 2
+    for largest in (1.0, 255.0):
+        aim = teacher.aim(small * largest, large * largest, largest)
+        torch.testing.assert_close(aim / largest, halfway, rtol=0, atol=1e-5)
+
+
 @pytest.mark.cuda
 def test_mixed_precision_trains_on_cuda(pictures: Path) -> None:
     watched = trained(pictures, iterations=100, learning_rate=3e-3, device="cuda", valid=str(pictures))
@@ -472,6 +507,8 @@ def test_mixed_precision_trains_on_cuda(pictures: Path) -> None:
         ({"output": "nowhere/out.safetensors"}, errors.OutputError, "its folder does not exist"),
         ({"output": "out.pth"}, errors.OutputError, r"must be called \*\.safetensors"),
         ({"init": "nothing"}, errors.WeightsError, "nothing: there is no such file"),
+        ({"teacher": "nothing"}, errors.WeightsError, "nothing: there is no such file"),
+        ({"teacher": "base", "scale": 8}, errors.WeightsError, "base: .*x8"),
         ({"init": "fast", "blocks": 5}, errors.UsageError, "fast: has groups 2, not 1; leave out --groups"),
         ({"scale": 8}, errors.UsageError, "a short tail for x8 takes 48 features, not 8; give more --features"),
         ({"scale": 3, "unshuffle": True}, errors.UsageError, "upscale must be 3 or a power of two, got 6"),
@@ -495,8 +532,9 @@ def test_what_cannot_be_done_is_said_in_a_sentence(
 
 def test_weights_of_one_colour_are_not_trained(pictures: Path) -> None:
     checkpoint.save(RCAN(RCANConfig(1, 1, 8, 4, colors=1, mean_shift=False)), pictures.parent / "gray.safetensors")
-    with pytest.raises(errors.UsageError, match=r"gray\.safetensors: has 1 colour, training is on RGB"):
-        trained(pictures, init=str(pictures.parent / "gray.safetensors"))
+    for option in ("init", "teacher"):
+        with pytest.raises(errors.UsageError, match=r"gray\.safetensors: has 1 colour, training is on RGB"):
+            trained(pictures, **{option: str(pictures.parent / "gray.safetensors")})
 
 
 def test_half_an_environment_of_torchrun_is_named(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,7 @@ def _default(name: str) -> dict[str, Any]:
 @click.option("--tail", type=click.Choice(["short", "standard"]), help="Upscaler.  [default: short, or as in --init]")
 @click.option("--factors/--no-factors", **_default("factors"), help="Train each kernel as K + A*K*B.")
 @click.option("--init", metavar="NAME|PATH", help="Checkpoint to start from, of any scale.")
+@click.option("--teacher", metavar="NAME|PATH", help="Checkpoint, best a larger one, to aim at as well.")
 @click.option(
     "--degradation",
     type=click.Choice(["bicubic", "video"]),

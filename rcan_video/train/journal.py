@@ -27,6 +27,7 @@ _TOLD = (
     *("batch", "patch", "optimizer", "factors", "precision", "learning_rate", "warmup", "decay", "fourier", "seed"),
     *("degradation", "clean", "sequences", "temporal"),
 )
+_SOURCES = ("init", "teacher")  # by the file's name: where it lay is nobody's business
 
 
 class Watch(Protocol):
@@ -109,6 +110,7 @@ class Journal:
             "iterations": step,
             "of": self._options.iterations,
             **{name: getattr(self._options, name) for name in _TOLD},
+            **{name: Path(given).name for name in _SOURCES if (given := getattr(self._options, name))},
             "validation": {name: round(value, 4) for name, value in scores.items() if math.isfinite(value)},
         }
         checkpoint.save(official(average), path, {"training": json.dumps(story)})

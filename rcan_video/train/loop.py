@@ -23,6 +23,7 @@ from rcan_video.train.processes import Processes, joined
 from rcan_video.train.reparam import collapsed, factorise
 from rcan_video.train.start import Structure, describe, starting_point, structure, to_range
 from rcan_video.train.state import StateFolder, has_state
+from rcan_video.train.teacher import Teacher, load_teacher
 
 _LAST_RATE = 1e-6
 _CLIP = 1.0  # of the gradient's norm
@@ -50,6 +51,7 @@ def train(options: TrainOptions, watch: Watch) -> None:
         torch.set_num_threads(options.threads)
     keep_freed_memory()
     init = None if options.init is None else load_model(options.init)
+    teacher = None if options.teacher is None else load_teacher(options.teacher, options.scale)
     shape = structure(options, init.net if init else None)
     torch.set_flush_denormal(True)  # arithmetic on vanishing gradients is a hundred times slower otherwise
     try:
@@ -59,12 +61,12 @@ def train(options: TrainOptions, watch: Watch) -> None:
                 processes.wait()
             prepared = prepare(options, watch.preparing)
             if not processes.first:
-                _train(options, shape, init, prepared, processes, None)
+                _train(options, shape, init, teacher, prepared, processes, None)
                 return
             processes.wait()
-            with StateFolder(folder, _recipe(options, shape, prepared, init)) as state:
+            with StateFolder(folder, _recipe(options, shape, prepared, init, teacher)) as state:
                 journal = Journal(options, watch, state, prepared.validation, prepared.description)
-                _train(options, shape, init, prepared, processes, journal)
+                _train(options, shape, init, teacher, prepared, processes, journal)
     except KeyboardInterrupt as error:
         raise Interrupted(kept=has_state(folder)) from error
     except (RuntimeError, MemoryError) as error:
@@ -92,12 +94,14 @@ def _train(
     options: TrainOptions,
     shape: Structure,
     init: LoadedModel | None,
+    teacher: LoadedModel | None,
     prepared: Prepared,
     processes: Processes,
     journal: Journal | None,  # the first process has it
 ) -> None:
     device, places, config = processes.device, processes.places(options.batch), shape.config
     half = options.precision == "half" or (options.precision == "auto" and device.type == "cuda")
+    groups = torch.float16 if half else torch.bfloat16 if options.precision == "bf16" else torch.float32
 
     # What trains, kernels with factors; and what is kept, the average over the iterations of its plain kernels.
     net = starting_point(shape, init.net if init else None, prepared.patches, options)
@@ -106,11 +110,11 @@ def _train(
         factorise(net)
     net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     movers = optimizers(net, options.optimizer)
-    if half or options.precision == "bf16":  # the groups alone, as the engine: pictures pass through the ends exactly
-        dtype = torch.float16 if half else torch.bfloat16
-        net.body.forward = torch.autocast(device.type, dtype)(net.body.forward)
+    if groups != torch.float32:  # these alone, as the engine: pictures pass through the ends exactly
+        net.body.forward = torch.autocast(device.type, groups)(net.body.forward)
     model = processes.parallel(net.train())
     scaler = torch.amp.GradScaler(device.type, enabled=half)
+    guide = Teacher(teacher, device, groups) if teacher else None
 
     # All that changes from step to step. Batches are drawn from the seed and the step, so there is no state of theirs.
     step, losses = 0, torch.zeros((), device=device)
@@ -131,11 +135,13 @@ def _train(
             group["lr"] = rate
         small, large = (to_range(x.to(device), config) for x in prepared.patches.batch(step, places))
         with parametrize.cached():  # each kernel is multiplied out once a step
-            error = (model(small) - large) / config.rgb_range
+            found = model(small)
+            aim = guide.aim(small, large, config.rgb_range) if guide else large
+            error = (found - aim) / config.rgb_range
             distance = error.abs().mean()
             loss = distance + options.fourier * spectral(error) if options.fourier else distance
-            if options.temporal:
-                loss = loss + options.temporal * unsteadiness(error)
+            if options.temporal:  # against the pictures themselves: a teacher may flicker, too
+                loss = loss + options.temporal * unsteadiness((found - large) / config.rgb_range)
             net.zero_grad()
             scaler.scale(loss).backward()
             _follow(average, net, min(_AVERAGE, (step + 1) / (step + 10)))
@@ -203,11 +209,17 @@ def _is_finite(net: nn.Module) -> bool:
     return all(bool(parameter.isfinite().all()) for parameter in net.parameters())
 
 
-def _recipe(options: TrainOptions, shape: Structure, prepared: Prepared, init: LoadedModel | None) -> dict[str, object]:
+def _recipe(
+    options: TrainOptions,
+    shape: Structure,
+    prepared: Prepared,
+    init: LoadedModel | None,
+    teacher: LoadedModel | None,
+) -> dict[str, object]:
     """Everything that the result depends on but the number of iterations, which may grow."""
     names = ("factors", "optimizer", "learning_rate", "warmup", "decay", "batch", "patch", "fourier", "seed")
     recipe = {name: getattr(options, name) for name in (*names, "degradation", "precision")}
     if options.degradation == "video":
         recipe |= {"clean": options.clean, "sequences": options.sequences, "temporal": options.temporal}
-    content = {"data": prepared.digest, "init": init.sha256 if init else None}
+    content = {"data": prepared.digest, "init": init and init.sha256, "teacher": teacher and teacher.sha256}
     return recipe | asdict(shape.config) | {"tail": shape.tail} | content
