@@ -24,6 +24,7 @@ from rcan_video.media.codecs import plan_video
 from rcan_video.media.decode import probe
 from rcan_video.media.encoder_options import KNOBS
 from rcan_video.media.listing import encoders
+from rcan_video.network.catalog import entries
 from rcan_video.options import EncodeOptions, Options
 from rcan_video.progress import Display
 
@@ -275,6 +276,7 @@ def test_listed_encoders_are_there() -> None:
         ("--dev", {"--device"}),
         ("--engine o", {"openvino"}),
         ("--model fast", {"fast", "fast-video"}),
+        ("--model ba", {entry.name for entry in entries() if entry.name.startswith("ba")}),
         ("--out-dir x", set()),
         ("--quality b", {"balanced", "best"}),
         ("a.mkv --comp", {"--compile", "--completion"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from rcan_video.commands.params import ModelName
 from rcan_video.commands.saying import saying
 from rcan_video.commands.shell import run_command
 from rcan_video.options import SCALES, EvalOptions, ModelOptions
@@ -36,6 +37,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     "-m",
     "--model",
     "models",
+    type=ModelName(),
     metavar="NAME|PATH",
     multiple=True,
     help=f"Weights to measure; may be repeated.  [default: {ModelOptions().model}, or none with --sr]",

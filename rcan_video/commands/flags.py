@@ -11,7 +11,7 @@ from rcan_video.commands import config, lists
 from rcan_video.commands.completion import SHELLS, print_completion
 from rcan_video.commands.display import ProgressName
 from rcan_video.commands.look import PreviewTime
-from rcan_video.commands.params import Choice, PathName, Rate, Scale, Seconds, Size, Span, Word, pairs
+from rcan_video.commands.params import Choice, ModelName, PathName, Rate, Scale, Seconds, Size, Span, Word, pairs
 from rcan_video.commands.sections import options_of
 from rcan_video.options import (
     STREAM_FORMATS,
@@ -57,7 +57,7 @@ PICTURE = (
     _picture(
         "-m",
         "--model",
-        type=PathName(words=("base", "fast", "fast-video")),
+        type=ModelName(),
         metavar="NAME|PATH",
         default=DEFAULT.model.model,
         show_default=True,

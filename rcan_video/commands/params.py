@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import click
 from click.shell_completion import CompletionItem
 
-from rcan_video.errors import did_you_mean
+from rcan_video.errors import WeightsError, did_you_mean
 from rcan_video.options import LARGEST
 
 # Digits and a point alone: Fraction would also take exponents, and compute a power of ten of any size.
@@ -105,18 +105,27 @@ class Choice(click.Choice[str]):
 
 
 class PathName(click.ParamType[str]):
-    """A name of a file ("file") or a folder ("dir"), as it is: whoever opens it says what is wrong with it.
+    """A name of a file ("file") or a folder ("dir"), as it is: whoever opens it says what is wrong with it."""
 
-    ``words`` may stand in its place.
-    """
-
-    def __init__(self, kind: Literal["file", "dir"] = "file", words: tuple[str, ...] = ()) -> None:
+    def __init__(self, kind: Literal["file", "dir"] = "file") -> None:
         self.name = kind
-        self._words = words
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        words = [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
-        return [*words, CompletionItem(incomplete, type=self.name)]
+        return [CompletionItem(incomplete, type=self.name)]
+
+
+class ModelName(PathName):
+    """Bundled weights, or the name of a file."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from rcan_video.network.catalog import entries
+
+        try:
+            names = dict.fromkeys(entry.name for entry in entries())
+        except WeightsError:  # of an installation that lacks them; the command itself will say so
+            names = {}
+        words = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return [*words, *super().shell_complete(ctx, param, incomplete)]
 
 
 class Word(click.ParamType[str]):

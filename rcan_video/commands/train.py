@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from rcan_video.commands.params import Number
+from rcan_video.commands.params import ModelName, Number
 from rcan_video.commands.shell import run_command
 from rcan_video.options import SCALES, TrainOptions
 from rcan_video.progress import duration_text
@@ -41,8 +41,10 @@ def _default(name: str) -> dict[str, Any]:
 @click.option("--unshuffle", is_flag=True, help="Compute at half the input's size, behind a pixel unshuffle.")
 @click.option("--tail", type=click.Choice(["short", "standard"]), help="Upscaler.  [default: short, or as in --init]")
 @click.option("--factors/--no-factors", **_default("factors"), help="Train each kernel as K + A*K*B.")
-@click.option("--init", metavar="NAME|PATH", help="Checkpoint to start from, of any scale.")
-@click.option("--teacher", metavar="NAME|PATH", help="Checkpoint, best a larger one, to aim at as well.")
+@click.option("--init", type=ModelName(), metavar="NAME|PATH", help="Checkpoint to start from, of any scale.")
+@click.option(
+    "--teacher", type=ModelName(), metavar="NAME|PATH", help="Checkpoint, best a larger one, to aim at as well."
+)
 @click.option(
     "--degradation",
     type=click.Choice(["bicubic", "video"]),
