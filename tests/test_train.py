@@ -27,7 +27,7 @@ from rcan_video.metrics import psnr_y
 from rcan_video.network import checkpoint
 from rcan_video.network.catalog import load_model
 from rcan_video.network.fold import FoldedRCAN
-from rcan_video.network.picture import PictureNet
+from rcan_video.network.picture import PictureNet, SelfEnsemble
 from rcan_video.network.rcan import RCAN, RCANConfig
 from rcan_video.report import write_png
 from rcan_video.resize import enlarge, reduce
@@ -485,8 +485,21 @@ def test_a_teacher_is_asked_in_the_range_of_the_taught(pictures: Path) -> None:
     with torch.no_grad():
         halfway = (large + net(small * 255) / 255) / 2
     for largest in (1.0, 255.0):
-        aim = teacher.aim(small * largest, large * largest, largest)
+        aim = teacher.aim(small * largest, large * largest, largest, 16)
         torch.testing.assert_close(aim / largest, halfway, rtol=0, atol=1e-5)
+
+
+def test_a_teacher_is_asked_in_every_position_in_turn(pictures: Path) -> None:
+    torch.manual_seed(7)
+    checkpoint.save(RCAN(RCANConfig(1, 1, 12, 4)), pictures.parent / "teacher.safetensors")
+    model = load_model(str(pictures.parent / "teacher.safetensors"))
+    teacher = Teacher(model, torch.device("cpu"), torch.float32)
+    small, large = torch.rand(2, 3, 8, 9), torch.rand(2, 3, 16, 18)
+    aims = [teacher.aim(small, large, 1.0, step) for step in range(8)]
+    assert all(not torch.allclose(one, other, atol=1e-5) for one, other in pairwise(aims))
+    with torch.no_grad():
+        ensemble = SelfEnsemble(FoldedRCAN(model.net))(small)
+    torch.testing.assert_close(torch.stack(aims).mean(0), (large + ensemble) / 2, rtol=0, atol=1e-5)
 
 
 @pytest.mark.cuda

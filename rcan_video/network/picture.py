@@ -13,6 +13,7 @@ from rcan_video.network.fold import FoldedRCAN
 from rcan_video.network.frame_net import FrameNet
 from rcan_video.network.rcan import RCAN
 
+POSITIONS = 8
 _RGB = (PlaneLayout("rgb"), ColorSpec(matrix=1, full_range=True, siting="left"))
 
 
@@ -66,13 +67,20 @@ class SelfEnsemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to what ``net`` gives for it, one position after the other: memory is that of one."""
-        flips: list[list[int]] = [[], [-1], [-2], [-2, -1]]
-        total: Tensor | None = None
-        for flip in flips:
-            for transposed in (False, True):
-                seen = x.flip(flip).transpose(-2, -1) if transposed else x.flip(flip)
-                y = self.net(seen.contiguous(memory_format=torch.channels_last))
-                y = (y.transpose(-2, -1) if transposed else y).flip(flip)
-                total = y if total is None else total + y
-        assert total is not None
-        return total / (2 * len(flips))
+        total = in_position(self.net, x, 0)
+        for position in range(1, POSITIONS):
+            total = total + in_position(self.net, x, position)
+        return total / POSITIONS
+
+
+def in_position(net: nn.Module, x: Tensor, position: int) -> Tensor:
+    """What ``net`` gives for (N, C, H, W) in one of its eight positions (0..7), turned back: two flips and a
+    transposition, 0 as it is."""
+    flip = [axis for bit, axis in ((1, -1), (2, -2)) if position & bit]
+    seen = x.flip(flip)
+    if position & 4:
+        seen = seen.transpose(-2, -1)
+    y: Tensor = net(seen.contiguous(memory_format=torch.channels_last))
+    if position & 4:
+        y = y.transpose(-2, -1)
+    return y.flip(flip)

@@ -136,7 +136,7 @@ def _train(
         small, large = (to_range(x.to(device), config) for x in prepared.patches.batch(step, places))
         with parametrize.cached():  # each kernel is multiplied out once a step
             found = model(small)
-            aim = guide.aim(small, large, config.rgb_range) if guide else large
+            aim = guide.aim(small, large, config.rgb_range, step) if guide else large
             error = (found - aim) / config.rgb_range
             distance = error.abs().mean()
             loss = distance + options.fourier * spectral(error) if options.fourier else distance

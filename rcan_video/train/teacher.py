@@ -12,6 +12,7 @@ from torch import Tensor
 from rcan_video.errors import UsageError
 from rcan_video.network.catalog import LoadedModel, load_model
 from rcan_video.network.fold import FoldedRCAN
+from rcan_video.network.picture import POSITIONS, in_position
 
 SHARE = 0.5  # of the teacher's picture in what is aimed at
 
@@ -33,7 +34,11 @@ class Teacher:
         self._net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.no_grad()
-    def aim(self, small: Tensor, large: Tensor, largest: float) -> Tensor:
+    def aim(self, small: Tensor, large: Tensor, largest: float, step: int) -> Tensor:
         """What lies halfway between ``large`` (N, 3, H * scale, W * scale) and the teacher's picture of ``small``
-        (N, 3, H, W), all of samples in 0..``largest``."""
-        return torch.lerp(large, self._net(small / largest) * largest, SHARE)
+        (N, 3, H, W), all of samples in 0..``largest``.
+
+        The teacher sees it in another of its eight positions at each ``step``: on average over eight of them the aim
+        is the picture of its self-ensemble, which is better than its own.
+        """
+        return torch.lerp(large, in_position(self._net, small / largest, step % POSITIONS) * largest, SHARE)
