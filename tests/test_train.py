@@ -376,6 +376,7 @@ def test_bf16_computes_the_body_alone_in_bfloat16(pictures: Path) -> None:
     [
         ({"precision": "bf16"}, {"precision": "single"}, r"another precision \(bf16, not single\)"),
         ({"optimizer": "muon", "factors": False}, {"factors": False}, r"another optimizer \(muon, not adam\)"),
+        ({"teacher": "fast"}, {}, r"another teacher \([0-9a-f]{64}, not None\)"),
     ],
 )
 def test_it_goes_on_exactly_however_it_trains(
@@ -492,6 +493,62 @@ def test_a_teacher_is_asked_in_the_range_of_the_taught(pictures: Path) -> None:
     for largest in (1.0, 255.0):
         aim = teacher.aim(small * largest, large * largest, largest, 16)
         torch.testing.assert_close(aim / largest, halfway, rtol=0, atol=1e-5)
+
+
+def test_a_teacher_is_asked_at_every_step_in_another_position(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def aim(self: Teacher, small: torch.Tensor, large: torch.Tensor, largest: float, step: int) -> torch.Tensor:
+        asked.append(step)
+        return large
+
+    monkeypatch.setattr(Teacher, "aim", aim)
+    options = small_options(pictures, teacher="fast", save_every=0.0)
+    with pytest.raises(Stopped):
+        train(options, StopsAt(5))
+    train(options, Watched())
+    assert asked == [0, 1, 2, 3, 4, *range(4, 10)]  # the fifth again: its state was not saved
+
+
+def test_flicker_is_of_the_pictures_whatever_a_teacher_says(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[torch.Tensor] = []
+
+    def unsteadiness(error: torch.Tensor) -> torch.Tensor:
+        given.append(error.detach())
+        return error.sum() * 0
+
+    def prepared(options: Any, say: Any) -> Any:  # clean pairs alone: nothing to encode
+        return prepare(replace(options, degradation="bicubic"), say)
+
+    def wrong(self: Teacher, small: torch.Tensor, large: torch.Tensor, largest: float, step: int) -> torch.Tensor:
+        return large + 1
+
+    monkeypatch.setattr(loop, "unsteadiness", unsteadiness)
+    monkeypatch.setattr(loop, "prepare", prepared)
+    for number, teacher in enumerate((None, "fast")):
+        monkeypatch.setattr(Teacher, "aim", wrong)
+        output = str(pictures.parent / f"{number}.safetensors")
+        trained(pictures, degradation="video", temporal=1.0, iterations=1, teacher=teacher, output=output)
+    assert torch.equal(*given)
+
+
+def test_a_teacher_that_gives_infinity_is_named(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def infinite(self: Teacher, small: torch.Tensor, large: torch.Tensor, largest: float, step: int) -> torch.Tensor:
+        return large * torch.inf
+
+    monkeypatch.setattr(Teacher, "aim", infinite)
+    with pytest.raises(errors.NotFinite, match="give a smaller --lr or another --teacher"):
+        trained(pictures, teacher="fast")
+
+
+@pytest.mark.parametrize("option", ["init", "teacher"])
+def test_what_is_trained_is_not_written_over_what_it_came_from(pictures: Path, option: str) -> None:
+    output = pictures.parent / "out.safetensors"
+    checkpoint.save(RCAN(RCANConfig(1, 1, 12, 4)), output)
+    before = output.read_bytes()
+    with pytest.raises(errors.UsageError, match=rf"out\.safetensors: would be written over --{option}"):
+        trained(pictures, overwrite=True, **{option: str(output)})
+    assert output.read_bytes() == before
 
 
 def test_a_teacher_is_asked_in_every_position_in_turn(pictures: Path) -> None:

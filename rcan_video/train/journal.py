@@ -38,7 +38,7 @@ class Watch(Protocol):
     def start(self, description: str, done: int, total: int) -> None: ...
 
     def update(self, step: int, loss: float) -> None:
-        """``step`` iterations are done; ``loss`` is the mean L1 distance, in 0..1, over the last of them."""
+        """``step`` iterations are done; ``loss`` is their last ones' mean L1 distance, in 0..1, to what is aimed at."""
 
     def validated(self, step: int, scores: Mapping[str, float]) -> None: ...
 

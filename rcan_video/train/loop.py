@@ -50,6 +50,9 @@ def train(options: TrainOptions, watch: Watch) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     keep_freed_memory()
+    for name, given in (("--init", options.init), ("--teacher", options.teacher)):
+        if given is not None and Path(given).absolute() == output.absolute():
+            raise UsageError(f"{output}: would be written over {name}, and could not go on: choose another name")
     init = None if options.init is None else load_model(options.init)
     teacher = None if options.teacher is None else load_teacher(options.teacher, options.scale)
     shape = structure(options, init.net if init else None)
@@ -114,7 +117,7 @@ def _train(
         net.body.forward = torch.autocast(device.type, groups)(net.body.forward)
     model = processes.parallel(net.train())
     scaler = torch.amp.GradScaler(device.type, enabled=half)
-    guide = Teacher(teacher, device, groups) if teacher else None
+    guide = Teacher(teacher, device, torch.float32 if half else groups) if teacher else None
 
     # All that changes from step to step. Batches are drawn from the seed and the step, so there is no state of theirs.
     step, losses = 0, torch.zeros((), device=device)
@@ -154,7 +157,8 @@ def _train(
             mean = processes.mean(losses) / ((step - 1) % options.log_every + 1)
             losses.zero_()
             if not math.isfinite(mean):
-                raise NotFinite(f"the loss is no longer finite at iteration {step}: give a smaller --lr")
+                other = " or another --teacher" if guide else ""
+                raise NotFinite(f"the loss is no longer finite at iteration {step}: give a smaller --lr{other}")
             if journal:
                 journal.log(average, step, rate, mean)
         if journal and (last or journal.save_is_due()) and _is_finite(net):

@@ -22,12 +22,13 @@ def load_teacher(model: str, scale: int) -> LoadedModel:
     where it is not of three colours."""
     loaded = load_model(model, scale)
     if loaded.net.config.colors != 3:
-        raise UsageError(f"{model}: has 1 colour, training is on RGB; give another --teacher")
+        raise UsageError(f"{model}: has {loaded.net.config.colors} colour, training is on RGB; give another --teacher")
     return loaded
 
 
 class Teacher:
-    """``model`` on ``device``, its residual groups in ``dtype``."""
+    """``model`` on ``device``, its residual groups in ``dtype``: with float16 it could overflow, and nobody would
+    fall back as the engine does."""
 
     def __init__(self, model: LoadedModel, device: torch.device, dtype: torch.dtype) -> None:
         net = FoldedRCAN(model.net, dtype)
