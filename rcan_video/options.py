@@ -248,6 +248,7 @@ class TrainOptions:
     checkpoint to start from, or else as in the bundled fast networks. ``patch`` is in pixels of the small picture,
     ``batch`` in patches of all processes together. The learning rate rises for ``warmup`` iterations, stays, and falls
     on a cosine over the last ``decay`` (a share) of all. ``fourier`` weighs the L1 distance of the spectra in the loss.
+    Originals are sharpened before they are reduced, each by another amount up to ``sharpen``.
     ``teacher`` is a checkpoint whose pictures are aimed at as much as the originals.
     With the degradation "video", ``clean`` is the share of patches that is reduced alone, and ``sequences`` the number
     of short compressed clips; ``temporal`` weighs how much the error differs between two frames of one.
@@ -268,6 +269,7 @@ class TrainOptions:
     factors: bool = True
     init: str | None = None
     teacher: str | None = None
+    sharpen: float = 0.0
     degradation: Degradation = "bicubic"
     clean: float = 0.3
     sequences: int = 2000

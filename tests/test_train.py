@@ -152,6 +152,8 @@ def test_a_state_of_another_training_is_refused(pictures: Path) -> None:
     trained(pictures)
     with pytest.raises(errors.UsageError, match=r"another learning_rate \(0.001, not 0.002\)"):
         trained(pictures, learning_rate=2e-3)
+    with pytest.raises(errors.UsageError, match=r"another sharpen \(0.0, not 0.5\)"):
+        trained(pictures, sharpen=0.5)
     (pictures / "3.png").write_bytes((pictures / "0.png").read_bytes())
     trained(pictures)  # the same content under another name as well: still the same training
     (pictures / "2.png").unlink()

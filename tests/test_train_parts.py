@@ -27,6 +27,7 @@ from rcan_video.train.data import Pair, Patches, Pool, detail, turned
 from rcan_video.train.loop import unsteadiness
 from rcan_video.train.prepare import prepare
 from rcan_video.train.reparam import collapsed, factorise
+from rcan_video.train.sharpen import UnsharpMask
 from rcan_video.train.start import starting_point, structure
 from rcan_video.train.tails import official, short_form, shortened, standard_form
 
@@ -167,6 +168,49 @@ def test_files_are_decoded_once_and_known_by_their_content(tmp_path: Path, monke
     renamed = (folder / "1.png").rename(folder / "z.png")
     (again,) = store.load([renamed], cache, lambda _: None)
     assert again.key == first[1].key and np.array_equal(again.reduced(3), first[1].reduced(3))
+
+
+def test_originals_are_sharpened_once_each_by_its_own_amount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_textures(tmp_path / "pictures", 3, 96)
+    clip = make_clip(tmp_path / "pictures" / "z.mkv", codec="ffv1", pix_fmt="bgr0", frames=12, size=(96, 96))
+    options = small_options(folder, sharpen=0.8, valid=str(folder))
+    prepared = prepare(options, lambda _: None)
+    (pool,) = prepared.patches.pools
+    sharper = []
+    for f in store.load([*sorted(folder.glob("*.png")), clip], tmp_path / "cache", lambda _: None):
+        mask = UnsharpMask(f.key, 0.8)
+        assert 0 < mask.amount < 0.8 and 0.6 <= mask.sigma <= 1.5
+        expected = np.stack([mask(frame) for frame in f.frames])
+        (pair,) = [pair for pair in pool.pairs if np.array_equal(pair.hr, expected)]
+        assert np.array_equal(pair.lr, np.stack([reduce(frame, 2) for frame in expected]))
+        sharper.append(mask.amount)
+    assert len(set(sharper)) == 4
+    # What is validated on is left alone, and so is the name of the content.
+    assert np.array_equal(prepared.validation.sets["psnr_y"][0].hr[0], texture(0, 96))
+    assert prepared.digest == prepare(replace(options, sharpen=0.0), lambda _: None).digest
+    monkeypatch.setattr(store, "UnsharpMask", lambda *_: pytest.fail("sharpened again"))
+    prepare(options, lambda _: None)
+
+
+def test_an_unsharp_mask_widens_edges_and_leaves_flat_parts_alone() -> None:
+    mask = UnsharpMask("5e", 2.0)
+    step = np.full((16, 40, 3), 60, np.uint8)
+    step[:, 20:] = 190
+    row = mask(step)[8, :, 1].astype(int)
+    assert (row[:12] == 60).all() and (row[28:] == 190).all()
+    assert row[19] < 60 and row[20] > 190
+    assert 60 - row[19] == pytest.approx(row[20] - 190, abs=1)
+    hard = np.zeros((16, 40, 3), np.uint8)
+    hard[:, 20:] = 255
+    assert np.array_equal(mask(hard), hard)  # clipped, not wrapped round
+
+
+def test_compressed_sequences_are_of_sharpened_originals(tmp_path: Path) -> None:
+    needs_encoder("libx265")
+    folder = write_textures(tmp_path / "pictures", 1, 400)
+    options = small_options(folder, degradation="video", sequences=1)
+    plain, sharp = (prepare(replace(options, sharpen=s), lambda _: None).patches.pools[1].pairs[0] for s in (0.0, 0.8))
+    assert np.abs(sharp.hr.astype(int) - plain.hr).mean() > 0.5
 
 
 def test_a_clip_gives_runs_of_frames(tmp_path: Path) -> None:

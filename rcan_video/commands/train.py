@@ -45,6 +45,7 @@ def _default(name: str) -> dict[str, Any]:
 @click.option(
     "--teacher", type=ModelName(), metavar="NAME|PATH", help="Checkpoint, best a larger one, to aim at as well."
 )
+@click.option("--sharpen", type=Number(0), **_default("sharpen"), help="Sharpen originals by 0 to this much first.")
 @click.option(
     "--degradation",
     type=click.Choice(["bicubic", "video"]),

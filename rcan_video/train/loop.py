@@ -222,7 +222,7 @@ def _recipe(
 ) -> dict[str, object]:
     """Everything that the result depends on but the number of iterations, which may grow."""
     names = ("factors", "optimizer", "learning_rate", "warmup", "decay", "batch", "patch", "fourier", "seed")
-    recipe = {name: getattr(options, name) for name in (*names, "degradation", "precision")}
+    recipe = {name: getattr(options, name) for name in (*names, "sharpen", "degradation", "precision")}
     if options.degradation == "video":
         recipe |= {"clean": options.clean, "sequences": options.sequences, "temporal": options.temporal}
     content = {"data": prepared.digest, "init": init and init.sha256, "teacher": teacher and teacher.sha256}

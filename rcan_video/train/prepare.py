@@ -43,6 +43,9 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
             f"{', '.join(options.data)}: nothing is as large as a patch, {least} pixels each way; "
             "give larger pictures or a smaller --patch"
         )
+    digest = hashlib.sha256("".join(f.key for f in footage).encode()).hexdigest()
+    if options.sharpen:
+        footage = [_sharpened(f, options.sharpen, f"{n}/{len(footage)}", say) for n, f in enumerate(footage, 1)]
     clean = []
     for number, f in enumerate(footage, 1):
         say(f"reducing {number}/{len(footage)}: {f.path.name}")
@@ -67,9 +70,14 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
     return Prepared(
         patches=Patches(pools, options.scale, options.patch, options.seed, frames=2 if options.temporal else 1),
         validation=Validation(validation),
-        digest=hashlib.sha256("".join(f.key for f in footage).encode()).hexdigest(),
+        digest=digest,
         description=f"{len(footage)} files, {pixels / 1e6:.0f} megapixels",
     )
+
+
+def _sharpened(footage: Footage, strongest: float, count: str, say: Callable[[str], None]) -> Footage:
+    say(f"sharpening {count}: {footage.path.name}")
+    return footage.sharpened(strongest)
 
 
 def _first(footage: Footage, scale: int) -> Pair:

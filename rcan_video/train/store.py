@@ -2,6 +2,7 @@
 
     <cache>/<sha256 of the file>/hr.npy             (T, H, W, 3) uint8; T is 1 for a picture
                                  bicubic-x2.npy     the same, reduced
+                                 sharpened-0.8/     both, of sharpened originals
 
 A folder that is there is complete as far as it goes: every file gets its name when it is whole.
 """
@@ -23,6 +24,7 @@ from rcan_video.errors import InputError, OutputError, UsageError
 from rcan_video.metrics import Pixels
 from rcan_video.pictures import is_picture, planes_to_pixels, read_picture
 from rcan_video.resize import reduce
+from rcan_video.train.sharpen import UnsharpMask
 
 if TYPE_CHECKING:
     from rcan_video.media.decode import Source
@@ -54,6 +56,19 @@ class Footage:
         if not path.exists():
             keep(path, np.stack([reduce(frame, scale) for frame in self.frames]))
         return mapped(path)
+
+    def sharpened(self, strongest: float) -> Footage:
+        """The same, every frame sharpened alike by at most ``strongest`` (``UnsharpMask``), memory-mapped."""
+        folder = self.folder / f"sharpened-{strongest:g}"
+        stored = folder / "hr.npy"
+        if not stored.exists():
+            mask = UnsharpMask(self.key, strongest)
+            with _whole(stored) as part:
+                made = np.lib.format.open_memmap(part, "w+", np.uint8, self.frames.shape)
+                for number, frame in enumerate(self.frames):
+                    made[number] = mask(frame)
+                made.flush()
+        return Footage(self.path, f"{self.key}-{folder.name}", mapped(stored), folder)
 
 
 def default_cache() -> Path:
