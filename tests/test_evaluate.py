@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -360,6 +361,21 @@ def test_exit_codes(
     assert command(monkeypatch, *line) == code
     said = capsys.readouterr().err
     assert said.startswith("rcan-video-eval: ") and words in said and said.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_table_that_cannot_be_printed(hr: Path) -> None:
+    line = [sys.executable, "-c", "from rcan_video.commands.evaluate import main; main()", str(hr), "-q"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=SECONDS)
+    assert done.returncode == 4
+    said = "standard output cannot be written: No space left on device; send it elsewhere"
+    assert done.stderr == f"rcan-video-eval: {said}\n"
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(line, stdout=theirs, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=SECONDS)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (4, "")  # as the main command: whoever closed it knows
 
 
 def test_help_is_quick() -> None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,7 @@ def test_a_state_of_another_training_is_refused(pictures: Path) -> None:
     trained(pictures)
     with pytest.raises(errors.UsageError, match=r"another learning_rate \(0.001, not 0.002\)"):
         trained(pictures, learning_rate=2e-3)
-    with pytest.raises(errors.UsageError, match=r"another sharpen \(0.0, not 0.5\)"):
+    with pytest.raises(errors.UsageError, match=r"another sharpen \(None, not 0.5\)"):
         trained(pictures, sharpen=0.5)
     (pictures / "3.png").write_bytes((pictures / "0.png").read_bytes())
     trained(pictures)  # the same content under another name as well: still the same training
@@ -379,6 +379,7 @@ def test_bf16_computes_the_body_alone_in_bfloat16(pictures: Path) -> None:
         ({"precision": "bf16"}, {"precision": "single"}, r"another precision \(bf16, not single\)"),
         ({"optimizer": "muon", "factors": False}, {"factors": False}, r"another optimizer \(muon, not adam\)"),
         ({"teacher": "fast"}, {}, r"another teacher \([0-9a-f]{64}, not None\)"),
+        ({"sharpen": 0.8}, {}, r"another sharpen \(0\.8, not None\)"),
     ],
 )
 def test_it_goes_on_exactly_however_it_trains(
@@ -539,7 +540,9 @@ def test_a_teacher_that_gives_infinity_is_named(pictures: Path, monkeypatch: pyt
         return large * torch.inf
 
     monkeypatch.setattr(Teacher, "aim", infinite)
-    with pytest.raises(errors.NotFinite, match="give a smaller --lr or another --teacher"):
+    with pytest.raises(
+        errors.NotFinite, match="begin again with a smaller --lr or another --teacher, and another --state"
+    ):
         trained(pictures, teacher="fast")
 
 
@@ -548,9 +551,16 @@ def test_what_is_trained_is_not_written_over_what_it_came_from(pictures: Path, o
     output = pictures.parent / "out.safetensors"
     checkpoint.save(RCAN(RCANConfig(1, 1, 12, 4)), output)
     before = output.read_bytes()
-    with pytest.raises(errors.UsageError, match=rf"out\.safetensors: would be written over --{option}"):
-        trained(pictures, overwrite=True, **{option: str(output)})
+    (pictures.parent / "link.safetensors").symlink_to(output)
+    for name in (output, pictures / ".." / output.name, pictures.parent / "link.safetensors"):
+        with pytest.raises(errors.UsageError, match=rf"out\.safetensors: would be written over --{option}"):
+            trained(pictures, overwrite=True, **{option: str(name)})
     assert output.read_bytes() == before
+    latest = pictures.parent / "other.safetensors.train" / "latest.safetensors"
+    latest.parent.mkdir()
+    latest.write_bytes(before)
+    with pytest.raises(errors.UsageError, match=rf"latest\.safetensors: would be written over --{option}"):
+        trained(pictures, output=str(pictures.parent / "other.safetensors"), **{option: str(latest)})
 
 
 def test_a_teacher_is_asked_in_every_position_in_turn(pictures: Path) -> None:
@@ -593,6 +603,8 @@ def test_mixed_precision_trains_on_cuda(pictures: Path) -> None:
         ({"optimizer": "muon"}, errors.UsageError, "--optimizer muon takes kernels as they are: give --no-factors"),
         ({"temporal": 1.0}, errors.UsageError, "--temporal is about frames of a sequence: give --degradation video"),
         ({"validate_every": 7, "log_every": 2}, errors.UsageError, "no multiple of --log-every 2"),
+        ({"degradation": "video", "patch": 193}, errors.UsageError, "--patch is 193: give 192 or less"),
+        ({"teacher": ""}, errors.WeightsError, "'': there is no such file"),
         ({"valid": ""}, errors.InputError, "one of the names is empty"),
         ({"device": "toaster"}, errors.DeviceError, "toaster"),
         ({"degradation": "video"}, errors.InputError, "takes pictures of 384 pixels each way"),
@@ -614,6 +626,25 @@ def test_weights_of_one_colour_are_not_trained(pictures: Path) -> None:
             trained(pictures, **{option: str(pictures.parent / "gray.safetensors")})
 
 
+def test_a_checkpoint_tells_every_option_that_its_state_is_known_by(pictures: Path) -> None:
+    checkpoint.save(RCAN(RCANConfig(1, 1, 8, 4)), pictures.parent / "first.safetensors")
+    trained(pictures, sharpen=0.3, init=str(pictures.parent / "first.safetensors"))
+    with safetensors.safe_open(pictures.parent / "out.safetensors", "pt") as file:
+        story = json.loads(file.metadata()["training"])
+    state = torch.load(pictures.parent / "out.safetensors.train" / "state.pt", weights_only=True)["recipe"]
+    shape = {*asdict(RCANConfig()), "tail"}
+    assert set(state) - set(story) - shape == {"data"}
+    assert (story["sharpen"], story["init"]) == (0.3, "first.safetensors")
+
+
+def test_numbers_of_torchrun_that_are_none_are_named(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "x"), ("LOCAL_RANK", "0"), ("MASTER_PORT", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    with pytest.raises(errors.UsageError, match=r"^RANK in the environment is no number: start .* with torchrun$"):
+        trained(pictures)
+
+
 def test_half_an_environment_of_torchrun_is_named(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
@@ -623,7 +654,7 @@ def test_half_an_environment_of_torchrun_is_named(pictures: Path, monkeypatch: p
 
 def test_a_cache_that_cannot_be_is_said_to_be(pictures: Path) -> None:
     (pictures.parent / "file").touch()
-    with pytest.raises(errors.OutputError, match=r"hr\.npy: cannot be written .*; free space there, or choose another"):
+    with pytest.raises(errors.OutputError, match=r"hr\.npy: cannot be written .*; make room for it, or choose another"):
         trained(pictures, cache=str(pictures.parent / "file"))
 
 
@@ -662,7 +693,9 @@ def test_a_loss_that_is_not_finite_ends_it_and_leaves_the_last_good_state(
         return 1e-3 if step < 4 else float("inf")
 
     monkeypatch.setattr("rcan_video.train.loop.learning_rate", spoiled)
-    with pytest.raises(errors.NotFinite, match="no longer finite at iteration 10: give a smaller --lr"):
+    with pytest.raises(
+        errors.NotFinite, match="no longer finite at iteration 10: begin again with a smaller --lr, and"
+    ):
         trained(pictures, save_every=0.0, log_every=5)
     state = torch.load(pictures.parent / "out.safetensors.train" / "state.pt", weights_only=True)
     assert state["step"] == 4 and not (pictures.parent / "out.safetensors").exists()
@@ -674,6 +707,9 @@ def test_out_of_memory_is_said(pictures: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(journal.Journal, "log", full)
     with pytest.raises(errors.OutOfMemory, match="memory ran out with --batch 4 and --patch 12"):
+        trained(pictures)
+    monkeypatch.setattr(loop, "prepare", full)
+    with pytest.raises(errors.OutOfMemory, match="memory ran out while pictures were prepared"):
         trained(pictures)
 
 
@@ -688,6 +724,8 @@ def test_out_of_memory_is_said(pictures: Path, monkeypatch: pytest.MonkeyPatch) 
         (["nowhere", "out.safetensors", "--seed", "18446744073709551616"], 2, "--seed"),
         (["nowhere", "out.safetensors", "--lr", "nan"], 2, "'nan' is no number"),
         (["nowhere", "out.safetensors", "--fourier", "inf"], 2, "'inf' is no number"),
+        (["nowhere", "out.safetensors", "--sharpen", "nan"], 2, "'nan' is no number"),
+        (["nowhere", "out.safetensors", "--sharpen", "10.1"], 2, "--sharpen"),
     ],
 )
 def test_exit_codes(

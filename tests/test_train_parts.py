@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from rcan_video.train.data import Pair, Patches, Pool, detail, turned
 from rcan_video.train.loop import unsteadiness
 from rcan_video.train.prepare import prepare
 from rcan_video.train.reparam import collapsed, factorise
-from rcan_video.train.sharpen import UnsharpMask
+from rcan_video.train.sharpen import drawn, sharpen
 from rcan_video.train.start import starting_point, structure
 from rcan_video.train.tails import official, short_form, shortened, standard_form
 
@@ -170,39 +171,42 @@ def test_files_are_decoded_once_and_known_by_their_content(tmp_path: Path, monke
     assert again.key == first[1].key and np.array_equal(again.reduced(3), first[1].reduced(3))
 
 
+def test_an_unsharp_mask_is_what_it_says() -> None:
+    """Against the formula in float64, with a Gaussian of its own; clipped, not wrapped round."""
+    picture, amount, sigma = texture(3, 48), 1.7, 1.1
+    reach = np.arange(-8, 9)
+    window = np.exp(-(reach**2) / (2 * sigma**2))
+    window /= window.sum()
+    exact = np.pad(picture.astype(np.float64), ((8, 8), (8, 8), (0, 0)), mode="reflect")
+    for axis in (0, 1):
+        exact = np.apply_along_axis(np.convolve, axis, exact, window, "valid")
+    expected = np.clip(picture + amount * (picture - exact), 0, 255)
+    found = sharpen(picture, amount, sigma)
+    assert found.dtype == np.uint8 and (expected == 255).any() and (expected == 0).any()
+    assert np.abs(found - expected).max() < 1
+    assert np.array_equal(sharpen(picture, 0.0, sigma), picture)
+
+
 def test_originals_are_sharpened_once_each_by_its_own_amount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_textures(tmp_path / "pictures", 3, 96)
     clip = make_clip(tmp_path / "pictures" / "z.mkv", codec="ffv1", pix_fmt="bgr0", frames=12, size=(96, 96))
     options = small_options(folder, sharpen=0.8, valid=str(folder))
     prepared = prepare(options, lambda _: None)
     (pool,) = prepared.patches.pools
-    sharper = []
+    amounts = set()
     for f in store.load([*sorted(folder.glob("*.png")), clip], tmp_path / "cache", lambda _: None):
-        mask = UnsharpMask(f.key, 0.8)
-        assert 0 < mask.amount < 0.8 and 0.6 <= mask.sigma <= 1.5
-        expected = np.stack([mask(frame) for frame in f.frames])
+        amount, sigma = drawn(f.key, 0.8)
+        assert 0 < amount < 0.8 and 0.6 <= sigma <= 1.5
+        expected = np.stack([sharpen(frame, amount, sigma) for frame in f.frames])
         (pair,) = [pair for pair in pool.pairs if np.array_equal(pair.hr, expected)]
         assert np.array_equal(pair.lr, np.stack([reduce(frame, 2) for frame in expected]))
-        sharper.append(mask.amount)
-    assert len(set(sharper)) == 4
+        amounts.add(amount)
+    assert len(amounts) == 4
     # What is validated on is left alone, and so is the name of the content.
     assert np.array_equal(prepared.validation.sets["psnr_y"][0].hr[0], texture(0, 96))
     assert prepared.digest == prepare(replace(options, sharpen=0.0), lambda _: None).digest
-    monkeypatch.setattr(store, "UnsharpMask", lambda *_: pytest.fail("sharpened again"))
+    monkeypatch.setattr(store, "sharpen", lambda *_: pytest.fail("sharpened again"))
     prepare(options, lambda _: None)
-
-
-def test_an_unsharp_mask_widens_edges_and_leaves_flat_parts_alone() -> None:
-    mask = UnsharpMask("5e", 2.0)
-    step = np.full((16, 40, 3), 60, np.uint8)
-    step[:, 20:] = 190
-    row = mask(step)[8, :, 1].astype(int)
-    assert (row[:12] == 60).all() and (row[28:] == 190).all()
-    assert row[19] < 60 and row[20] > 190
-    assert 60 - row[19] == pytest.approx(row[20] - 190, abs=1)
-    hard = np.zeros((16, 40, 3), np.uint8)
-    hard[:, 20:] = 255
-    assert np.array_equal(mask(hard), hard)  # clipped, not wrapped round
 
 
 def test_compressed_sequences_are_of_sharpened_originals(tmp_path: Path) -> None:
@@ -211,6 +215,49 @@ def test_compressed_sequences_are_of_sharpened_originals(tmp_path: Path) -> None
     options = small_options(folder, degradation="video", sequences=1)
     plain, sharp = (prepare(replace(options, sharpen=s), lambda _: None).patches.pools[1].pairs[0] for s in (0.0, 0.8))
     assert np.abs(sharp.hr.astype(int) - plain.hr).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"PK\3\4" + bytes(60)),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"'shape': (1, ", b"'shape': (1,((")),
+        lambda path: path.write_bytes(path.read_bytes()[:200]),
+        lambda path: np.save(path, np.zeros((1, 20, 20, 3), np.uint8)),
+        lambda path: np.save(path, np.zeros((36, 36))),
+    ],
+    ids=["empty", "zip", "header", "cut off", "other size", "other type"],
+)
+@pytest.mark.parametrize("name", ["hr.npy", "bicubic-x2.npy", "sharpened-1-0.5/hr.npy"])
+def test_damage_in_the_cache_is_named(name: str, damage: Callable[[Path], None], tmp_path: Path) -> None:
+    options = small_options(write_textures(tmp_path / "pictures", 1), sharpen=0.5 if "sharpened" in name else 0.0)
+    prepare(options, lambda _: None)
+    (path,) = (tmp_path / "cache").glob(f"*/{name}")
+    damage(path)
+    with pytest.raises(
+        errors.InputError, match=rf"is damaged \(.*\); delete {path.parent}, it is made anew|nothing is as"
+    ):
+        prepare(options, lambda _: None)
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(disk: Path, tmp_path: Path) -> None:
+    """The disk of 4 MiB holds the original and its reduced form, not the sharpened one as well."""
+    folder = write_textures(tmp_path / "pictures", 1, 900)
+    options = small_options(folder, sharpen=0.8, cache=str(disk))
+    with pytest.raises(errors.OutputError, match=r"sharpened-1-0\.8/hr\.npy: cannot be written \(No space left"):
+        prepare(options, lambda _: None)
+    assert [path.name for path in disk.rglob("*") if path.is_file()] == ["hr.npy"]
+
+
+def test_what_killed_processes_left_is_cleared_away(tmp_path: Path) -> None:
+    old, new, path = (tmp_path / name for name in (".hr.there.1.part", ".hr.here.2.part", "hr.npy"))
+    for part in (old, new):
+        part.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    store.keep(path, [texture(0, 16), texture(1, 16)])
+    assert not old.exists() and new.exists()
+    assert np.array_equal(store.mapped(path), [texture(0, 16), texture(1, 16)])
 
 
 def test_a_clip_gives_runs_of_frames(tmp_path: Path) -> None:

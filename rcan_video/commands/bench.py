@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
+from rcan_video.commands.saying import print_result
 from rcan_video.commands.shell import run_command
 from rcan_video.options import EngineName, ModelOptions, Precision
 from rcan_video.version import __version__
@@ -73,12 +74,12 @@ def command(
         if engines or precisions or device != "auto":
             raise click.UsageError("--engine, --device and --precision measure this machine: leave them out with --ray")
         found = measure_scaling(ray, clip, scale, model, frames, runs, threads, preset)
-        click.echo(json.dumps(asdict(found)) if as_json else scaling_table(found))
+        print_result(json.dumps(asdict(found)) if as_json else scaling_table(found))
         return
     from rcan_video.commands.measure import measure
 
     figures = measure(clip, scale, model, frames, runs, device, engines, precisions, threads, preset)
-    click.echo(json.dumps(asdict(figures)) if as_json else table(figures))
+    print_result(json.dumps(asdict(figures)) if as_json else table(figures))
 
 
 def table(figures: Figures) -> str:

@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from rcan_video.commands.saying import print_result
+
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -28,7 +30,7 @@ def print_completion(ctx: click.Context, param: click.Parameter, shell: str | No
     kind = get_completion_class(shell)
     assert kind is not None
     name = str(ctx.info_name)
-    click.echo(kind(ctx.command, {}, name, _variable(name)).source())
+    print_result(kind(ctx.command, {}, name, _variable(name)).source())
     ctx.exit()
 
 

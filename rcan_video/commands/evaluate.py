@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from rcan_video.commands.params import ModelName
-from rcan_video.commands.saying import saying
+from rcan_video.commands.saying import print_result, saying
 from rcan_video.commands.shell import run_command
 from rcan_video.options import SCALES, EvalOptions, ModelOptions
 from rcan_video.version import __version__
@@ -107,7 +107,7 @@ def command(
     )
     with saying(_NAME, quiet=quiet) as say:
         found = evaluate(options, say)
-    click.echo(markdown(found))
+    print_result(markdown(found))
 
 
 def main() -> None:

@@ -8,13 +8,15 @@ from typing import Any
 
 import click
 
+from rcan_video.commands.saying import print_result
+
 
 def printed(make: Callable[[], str]) -> Callable[[click.Context, click.Parameter, bool], None]:
     """The callback of an eager flag that prints what ``make`` gives, and ends the command."""
 
     def callback(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         if value and not ctx.resilient_parsing:
-            click.echo(make())
+            print_result(make())
             ctx.exit()
 
     return callback

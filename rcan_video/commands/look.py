@@ -8,6 +8,7 @@ from fractions import Fraction
 import click
 
 from rcan_video.commands.params import Seconds
+from rcan_video.commands.saying import print_result
 from rcan_video.options import Options
 from rcan_video.progress import Progress, Silent
 from rcan_video.progress.plain import Plain
@@ -45,7 +46,7 @@ def say_dry_run(options: Options, *, as_json: bool, quiet: bool) -> None:
     words = Silent() if as_json or quiet else Plain(sys.stdout, verbose=True)
     forecast = rehearse(options, words)
     if as_json:
-        click.echo(forecast.json())
+        print_result(forecast.json())
         return
     for line in forecast.lines():
         words.notice(line)

@@ -45,7 +45,9 @@ def _default(name: str) -> dict[str, Any]:
 @click.option(
     "--teacher", type=ModelName(), metavar="NAME|PATH", help="Checkpoint, best a larger one, to aim at as well."
 )
-@click.option("--sharpen", type=Number(0), **_default("sharpen"), help="Sharpen originals by 0 to this much first.")
+@click.option(
+    "--sharpen", type=Number(0, 10), **_default("sharpen"), help="Unsharp masking of originals: the largest amount."
+)
 @click.option(
     "--degradation",
     type=click.Choice(["bicubic", "video"]),

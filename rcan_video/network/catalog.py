@@ -107,10 +107,10 @@ def load_model(model: str, scale: int | None = None) -> LoadedModel:
         entry = _pick(bundled, model, DEFAULT_SCALE if scale is None else scale)
         return _load_bundled(entry)
     path = Path(model)
-    if not path.exists():
+    if not model or not path.exists():
         raise WeightsError(
-            f"{model}: there is no such file, nor are such weights bundled; bundled are: {_listing(bundled)}"
-            f"{did_you_mean(model, (entry.name for entry in bundled))}"
+            f"{model or repr(model)}: there is no such file, nor are such weights bundled; "
+            f"bundled are: {_listing(bundled)}{did_you_mean(model, (entry.name for entry in bundled))}"
         )
     loaded = _load_foreign(path)
     own = loaded.scale

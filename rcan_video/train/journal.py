@@ -18,16 +18,14 @@ from rcan_video.network import checkpoint
 from rcan_video.network.rcan import RCAN
 from rcan_video.options import TrainOptions
 from rcan_video.train.curve import draw_curve
-from rcan_video.train.state import Log, StateFolder
+from rcan_video.train.recipe import chosen
+from rcan_video.train.state import Log, StateFolder, has_state
 from rcan_video.train.tails import official
 from rcan_video.train.validate import Validation
 from rcan_video.version import __version__
 
-_TOLD = (
-    *("batch", "patch", "optimizer", "factors", "precision", "learning_rate", "warmup", "decay", "fourier", "seed"),
-    *("degradation", "clean", "sequences", "temporal"),
-)
-_SOURCES = ("init", "teacher")  # by the file's name: where it lay is nobody's business
+LATEST = "latest.safetensors"
+"""In the state folder: the network as it would be shipped now."""
 
 
 class Watch(Protocol):
@@ -80,7 +78,7 @@ class Journal:
         if step % self._options.validate_every == 0 or step == self._options.iterations:
             scores = self._validation.scores(average)
             self._watch.validated(step, scores)
-            self._write(average, self._state.folder / "latest.safetensors", step, scores)
+            self._write(average, self._state.folder / LATEST, step, scores)
         seconds = round(self._elapsed(), 1)
         self._log.add({"step": step, "seconds": seconds, "learning_rate": rate, "loss": loss, **scores})
         if step % self._options.validate_every == 0 or step == self._options.iterations:
@@ -109,8 +107,7 @@ class Journal:
             "program": f"rcan-video-train {__version__}",
             "iterations": step,
             "of": self._options.iterations,
-            **{name: getattr(self._options, name) for name in _TOLD},
-            **{name: Path(given).name for name in _SOURCES if (given := getattr(self._options, name))},
+            **chosen(self._options),
             "validation": {name: round(value, 4) for name, value in scores.items() if math.isfinite(value)},
         }
         checkpoint.save(official(average), path, {"training": json.dumps(story)})
@@ -125,5 +122,5 @@ def check_output(output: Path, folder: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{output}: is a folder; choose another name")
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise OutputError(f"{output}: its folder does not exist or cannot be written; choose another place")
-    if output.exists() and not overwrite and not (folder / "state.pt").exists():
+    if output.exists() and not overwrite and not has_state(folder):
         raise OutputError(f"{output}: exists; give --overwrite (-y) to replace it when the training is done")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -16,14 +15,16 @@ from rcan_video.engine.memory import is_oom, keep_freed_memory
 from rcan_video.errors import Interrupted, NotFinite, OutOfMemory, UsageError
 from rcan_video.network.catalog import LoadedModel, load_model
 from rcan_video.options import TrainOptions
-from rcan_video.train.journal import Journal, Watch, check_output
+from rcan_video.train.journal import LATEST, Journal, Watch, check_output
 from rcan_video.train.optimizers import optimizers
 from rcan_video.train.prepare import Prepared, prepare
 from rcan_video.train.processes import Processes, joined
+from rcan_video.train.recipe import recipe
 from rcan_video.train.reparam import collapsed, factorise
 from rcan_video.train.start import Structure, describe, starting_point, structure, to_range
 from rcan_video.train.state import StateFolder, has_state
 from rcan_video.train.teacher import Teacher, load_teacher
+from rcan_video.train.video import SIDE
 
 _LAST_RATE = 1e-6
 _CLIP = 1.0  # of the gradient's norm
@@ -38,24 +39,14 @@ def train(options: TrainOptions, watch: Watch) -> None:
     output = Path(options.output)
     folder = Path(options.state) if options.state else output.with_name(f"{output.name}.train")
     check_output(output, folder, overwrite=options.overwrite)
-    if options.validate_every % options.log_every:
-        raise UsageError(
-            f"--validate-every {options.validate_every} is no multiple of --log-every {options.log_every}: "
-            "scores are rows of the log"
-        )
-    if options.factors and options.optimizer == "muon":
-        raise UsageError("--optimizer muon takes kernels as they are: give --no-factors as well")
-    if options.temporal and options.degradation != "video":
-        raise UsageError("--temporal is about frames of a sequence: give --degradation video as well")
+    _check_options(options, output, folder)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     keep_freed_memory()
-    for name, given in (("--init", options.init), ("--teacher", options.teacher)):
-        if given is not None and Path(given).absolute() == output.absolute():
-            raise UsageError(f"{output}: would be written over {name}, and could not go on: choose another name")
     init = None if options.init is None else load_model(options.init)
     teacher = None if options.teacher is None else load_teacher(options.teacher, options.scale)
     shape = structure(options, init.net if init else None)
+    prepared: Prepared | None = None
     torch.set_flush_denormal(True)  # arithmetic on vanishing gradients is a hundred times slower otherwise
     try:
         with joined(options.device) as processes:
@@ -67,7 +58,7 @@ def train(options: TrainOptions, watch: Watch) -> None:
                 _train(options, shape, init, teacher, prepared, processes, None)
                 return
             processes.wait()
-            with StateFolder(folder, _recipe(options, shape, prepared, init, teacher)) as state:
+            with StateFolder(folder, recipe(options, shape, prepared.digest, init, teacher)) as state:
                 journal = Journal(options, watch, state, prepared.validation, prepared.description)
                 _train(options, shape, init, teacher, prepared, processes, journal)
     except KeyboardInterrupt as error:
@@ -75,12 +66,33 @@ def train(options: TrainOptions, watch: Watch) -> None:
     except (RuntimeError, MemoryError) as error:
         if not is_oom(error):
             raise
+        if prepared is None:
+            raise OutOfMemory("memory ran out while pictures were prepared: cut the largest ones up") from error
         raise OutOfMemory(
             f"memory ran out with --batch {options.batch} and --patch {options.patch}: give less of either, "
-            "or a smaller network"
+            f"or a smaller network{' or --teacher' if teacher else ''}"
         ) from error
     finally:
         torch.set_flush_denormal(False)
+
+
+def _check_options(options: TrainOptions, output: Path, folder: Path) -> None:
+    """What contradicts itself. Raises UsageError."""
+    if options.validate_every % options.log_every:
+        raise UsageError(
+            f"--validate-every {options.validate_every} is no multiple of --log-every {options.log_every}: "
+            "scores are rows of the log"
+        )
+    if options.factors and options.optimizer == "muon":
+        raise UsageError("--optimizer muon takes kernels as they are: give --no-factors as well")
+    if options.temporal and options.degradation != "video":
+        raise UsageError("--temporal is about frames of a sequence: give --degradation video as well")
+    if options.degradation == "video" and options.patch > (side := SIDE[options.scale]):
+        raise UsageError(f"compressed clips are of {side} pixels, --patch is {options.patch}: give {side} or less")
+    for name, given in (("--init", options.init), ("--teacher", options.teacher)):
+        for written in (output, folder / LATEST):
+            if given is not None and Path(given).resolve() == written.resolve():
+                raise UsageError(f"{written}: would be written over {name}, and could not go on: choose another name")
 
 
 def _check(options: TrainOptions, processes: Processes) -> None:
@@ -158,7 +170,10 @@ def _train(
             losses.zero_()
             if not math.isfinite(mean):
                 other = " or another --teacher" if guide else ""
-                raise NotFinite(f"the loss is no longer finite at iteration {step}: give a smaller --lr{other}")
+                raise NotFinite(
+                    f"the loss is no longer finite at iteration {step}: begin again with a smaller --lr{other}, "
+                    "and another --state"
+                )
             if journal:
                 journal.log(average, step, rate, mean)
         if journal and (last or journal.save_is_due()) and _is_finite(net):
@@ -211,19 +226,3 @@ def _follow(average: nn.Module, net: nn.Module, weight: float) -> None:
 def _is_finite(net: nn.Module) -> bool:
     """Whether there is anything to go on from: a loss that explodes spoils the parameters before it is noticed."""
     return all(bool(parameter.isfinite().all()) for parameter in net.parameters())
-
-
-def _recipe(
-    options: TrainOptions,
-    shape: Structure,
-    prepared: Prepared,
-    init: LoadedModel | None,
-    teacher: LoadedModel | None,
-) -> dict[str, object]:
-    """Everything that the result depends on but the number of iterations, which may grow."""
-    names = ("factors", "optimizer", "learning_rate", "warmup", "decay", "batch", "patch", "fourier", "seed")
-    recipe = {name: getattr(options, name) for name in (*names, "sharpen", "degradation", "precision")}
-    if options.degradation == "video":
-        recipe |= {"clean": options.clean, "sequences": options.sequences, "temporal": options.temporal}
-    content = {"data": prepared.digest, "init": init and init.sha256, "teacher": teacher and teacher.sha256}
-    return recipe | asdict(shape.config) | {"tail": shape.tail} | content

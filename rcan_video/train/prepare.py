@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rcan_video.errors import InputError, UsageError
+from rcan_video.errors import InputError
 from rcan_video.metrics import Pixels
 from rcan_video.options import TrainOptions
 from rcan_video.pictures import find
@@ -15,12 +15,13 @@ from rcan_video.train.data import Pair, Patches, Pool
 from rcan_video.train.state import is_curve
 from rcan_video.train.store import Footage, default_cache, load
 from rcan_video.train.validate import Validation
-from rcan_video.train.video import SIDE, compressed_examples, compressed_pairs
+from rcan_video.train.video import compressed_examples, compressed_pairs
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """``digest`` names the content that is trained on, whatever its files are called; ``description`` is for people."""
+    """``digest`` names the content that was given, whatever its files are called and whatever ``sharpen`` makes of it;
+    ``description`` is for people."""
 
     patches: Patches
     validation: Validation
@@ -44,19 +45,15 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
             "give larger pictures or a smaller --patch"
         )
     digest = hashlib.sha256("".join(f.key for f in footage).encode()).hexdigest()
-    if options.sharpen:
-        footage = [_sharpened(f, options.sharpen, f"{n}/{len(footage)}", say) for n, f in enumerate(footage, 1)]
-    clean = []
+    originals, clean = [], []
     for number, f in enumerate(footage, 1):
         say(f"reducing {number}/{len(footage)}: {f.path.name}")
-        clean.append(Pair(f.reduced(options.scale), f.frames))
+        original = f.sharpened(options.sharpen) if options.sharpen else f
+        originals.append(original)
+        clean.append(Pair(original.reduced(options.scale), original.frames))
     pools = [Pool(clean)]
     if options.degradation == "video":
-        if options.patch > SIDE[options.scale]:
-            raise UsageError(
-                f"--patch {options.patch} is larger than the compressed clips, {SIDE[options.scale]} pixels"
-            )
-        made = compressed_pairs(footage, options.scale, options.sequences, options.seed, cache, say)
+        made = compressed_pairs(originals, options.scale, options.sequences, options.seed, cache, say)
         pools = [Pool(clean, options.clean), Pool(made, 1 - options.clean)]
     validation: dict[str, Sequence[Pair]] = {}
     if options.valid is not None:
@@ -73,11 +70,6 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
         digest=digest,
         description=f"{len(footage)} files, {pixels / 1e6:.0f} megapixels",
     )
-
-
-def _sharpened(footage: Footage, strongest: float, count: str, say: Callable[[str], None]) -> Footage:
-    say(f"sharpening {count}: {footage.path.name}")
-    return footage.sharpened(strongest)
 
 
 def _first(footage: Footage, scale: int) -> Pair:

@@ -17,6 +17,7 @@ from rcan_video.engine.backend import resolve_device
 from rcan_video.errors import UsageError
 
 _TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it sets, beside WORLD_SIZE
+_NUMBERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT")
 
 # Others wait while one decodes and compresses the data. Whoever dies is noticed by torchrun, not by this.
 _PATIENCE = timedelta(days=1)
@@ -74,6 +75,8 @@ def joined(device: str) -> Iterator[Processes]:
             f"WORLD_SIZE is {count} in the environment, without {', '.join(missing)}: "
             "start several processes with torchrun, or unset it for one"
         )
+    if wrong := [name for name in _NUMBERS if not os.environ.get(name, "0").isdecimal()]:
+        raise UsageError(f"{', '.join(wrong)} in the environment is no number: start several processes with torchrun")
     if count == "1":
         yield Processes(0, 1, resolve_device(device))
         return

@@ -13,23 +13,21 @@ import numpy as np
 
 from rcan_video.metrics import Pixels
 
-_SIGMA = (0.6, 1.5)
-"""Standard deviation in pixels of what the unsharp mask takes for blur: the halos of scanners and cameras."""
+VERSION = 1
+"""Part of the cache's names: change it with anything below."""
+
+_SIGMA = (0.6, 1.5)  # pixels: the halos of scanners and cameras
 
 
-class UnsharpMask:
-    """``p + amount * (p - blurred p)``, rounded and clipped; ``amount`` is between 0 and ``strongest``.
+def drawn(key: str, strongest: float) -> tuple[float, float]:
+    """An amount between 0 and ``strongest``, and a sigma in pixels, of the picture with the hexadecimal ``key``: for
+    the same picture always the same."""
+    rng = np.random.default_rng(int(key, 16))
+    return float(rng.uniform(0.0, strongest)), float(rng.uniform(*_SIGMA))
 
-    ``content`` (hexadecimal) decides amount and width: the same picture is always sharpened alike.
-    """
 
-    def __init__(self, content: str, strongest: float) -> None:
-        rng = np.random.default_rng(int(content, 16))
-        self.amount = float(rng.uniform(0.0, strongest))
-        self.sigma = float(rng.uniform(*_SIGMA))
-
-    def __call__(self, picture: Pixels) -> Pixels:
-        """(H, W, 3) uint8 to the same."""
-        exact = picture.astype(np.float32)
-        exact += self.amount * (exact - cv2.GaussianBlur(exact, (0, 0), self.sigma))
-        return np.clip(np.rint(exact), 0, 255).astype(np.uint8)
+def sharpen(picture: Pixels, amount: float, sigma: float) -> Pixels:
+    """Unsharp mask of (H, W, 3) uint8: ``p + amount * (p - p blurred by a Gaussian of sigma)``, rounded and clipped."""
+    exact = picture.astype(np.float32)
+    exact += amount * (exact - cv2.GaussianBlur(exact, (0, 0), sigma))
+    return np.clip(np.rint(exact), 0, 255).astype(np.uint8)

@@ -19,6 +19,7 @@ import torch
 
 from rcan_video import durable
 from rcan_video.errors import OutputError, UsageError, WeightsError
+from rcan_video.train.recipe import WHERE_ON
 
 COLUMNS = ("step", "seconds", "learning_rate", "loss", "psnr_y", "psnr_y_video")
 Row = Mapping[str, float | int | None]
@@ -82,15 +83,16 @@ class StateFolder:
             recipe = saved.pop("recipe")
         except Exception as error:  # bytes that are damaged drive the unpickler into errors of any class
             raise WeightsError(f"{path}: is damaged; delete it to begin again ({type(error).__name__})") from error
-        for name, value in self.recipe.items():
-            if name not in recipe:
+        for name in self.recipe | recipe:
+            if name not in recipe and name not in WHERE_ON:
                 raise UsageError(
                     f"{self.folder}: holds a training that another version of this program began, without {name}; "
                     "go on with that version, or give another --state"
                 )
-            if recipe.get(name) != value:
+            theirs, mine = recipe.get(name), self.recipe.get(name)
+            if theirs != mine:
                 raise UsageError(
-                    f"{self.folder}: holds a training with another {name} ({recipe.get(name)}, not {value}); "
+                    f"{self.folder}: holds a training with another {name} ({theirs}, not {mine}); "
                     "give the options that it was begun with, or another --state"
                 )
         return saved

@@ -2,7 +2,7 @@
 
     <cache>/<sha256 of the file>/hr.npy             (T, H, W, 3) uint8; T is 1 for a picture
                                  bicubic-x2.npy     the same, reduced
-                                 sharpened-0.8/     both, of sharpened originals
+                                 sharpened-1-0.8/   both, of sharpened originals: version, strongest amount
 
 A folder that is there is complete as far as it goes: every file gets its name when it is whole.
 """
@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from rcan_video import durable
 from rcan_video.cache import folder as cache_folder
 from rcan_video.errors import InputError, OutputError, UsageError
 from rcan_video.metrics import Pixels
 from rcan_video.pictures import is_picture, planes_to_pixels, read_picture
 from rcan_video.resize import reduce
-from rcan_video.train.sharpen import UnsharpMask
+from rcan_video.train.sharpen import VERSION, drawn, sharpen
 
 if TYPE_CHECKING:
     from rcan_video.media.decode import Source
@@ -33,6 +36,9 @@ RUN = 10
 """Frames in a row that are kept of a video: as many as one compressed sequence takes."""
 _RUNS = 8  # of each video, evenly spread
 _GUESSED_FRAMES = 2500  # where the container does not tell
+
+_STALE = 24 * 3600.0
+"""Seconds after which nobody is thought to be writing a file any more."""
 
 Said = Callable[[str], None]
 
@@ -54,21 +60,18 @@ class Footage:
         """The frames made smaller by bicubic reduction, (T, H // scale, W // scale, 3), memory-mapped."""
         path = self.folder / f"bicubic-x{scale}.npy"
         if not path.exists():
-            keep(path, np.stack([reduce(frame, scale) for frame in self.frames]))
-        return mapped(path)
+            keep(path, (reduce(frame, scale) for frame in self.frames))
+        height, width = self.frames.shape[1:3]
+        return mapped(path, (len(self.frames), height // scale, width // scale, 3))
 
     def sharpened(self, strongest: float) -> Footage:
-        """The same, every frame sharpened alike by at most ``strongest`` (``UnsharpMask``), memory-mapped."""
-        folder = self.folder / f"sharpened-{strongest:g}"
-        stored = folder / "hr.npy"
-        if not stored.exists():
-            mask = UnsharpMask(self.key, strongest)
-            with _whole(stored) as part:
-                made = np.lib.format.open_memmap(part, "w+", np.uint8, self.frames.shape)
-                for number, frame in enumerate(self.frames):
-                    made[number] = mask(frame)
-                made.flush()
-        return Footage(self.path, f"{self.key}-{folder.name}", mapped(stored), folder)
+        """The same, all frames sharpened alike, by an amount of at most ``strongest``."""
+        name = f"sharpened-{VERSION}-{strongest!r}"
+        path = self.folder / name / "hr.npy"
+        if not path.exists():
+            amount, sigma = drawn(self.key, strongest)
+            keep(path, (sharpen(frame, amount, sigma) for frame in self.frames))
+        return Footage(self.path, f"{self.key}-{name}", mapped(path, self.frames.shape), path.parent)
 
 
 def default_cache() -> Path:
@@ -94,40 +97,36 @@ def load(paths: Sequence[Path], cache: Path, say: Said) -> Iterator[Footage]:
         folder = cache / key
         stored = folder / "hr.npy"
         if not stored.exists():
-            with _whole(stored) as part:
-                _decode(path, part)
+            _decode(path, stored)
         yield Footage(path, key, mapped(stored), folder)
 
 
-def _decode(path: Path, part: Path) -> None:
+def _decode(path: Path, stored: Path) -> None:
     if is_picture(path):
-        np.save(part, read_picture(path)[None])
+        keep(stored, [read_picture(path)])
         return
     from rcan_video.media.decode import Source
 
     with Source(str(path)) as source:
-        _decode_runs(source, part)
+        keep(stored, _runs(source))
 
 
-def _decode_runs(source: Source, part: Path) -> None:
-    """Runs of ``RUN`` consecutive frames, evenly spread. They are written as they come: a clip may not fit memory."""
+def _runs(source: Source) -> Iterator[Pixels]:
+    """Runs of ``RUN`` consecutive frames, evenly spread; of a shorter video the first frame alone."""
     source.leave_alpha_out()
     info = source.info
     pixels = planes_to_pixels(info.layout, info.color, (info.width, info.height))
     stride = max(RUN, (info.frames or _GUESSED_FRAMES) // _RUNS)
-    count = 0
-    raw = part.with_suffix(".raw")
-    try:
-        with raw.open("wb") as file:
-            for frame in source.frames():
-                if frame.index % stride < RUN and count < RUN * _RUNS:
-                    file.write(pixels(frame.planes).tobytes())
-                    count += 1
-        whole = max(count // RUN * RUN, min(count, 1))  # a run that the end cut short is no run
-        shape = (whole, info.height, info.width, 3)
-        np.save(part, np.memmap(raw, np.uint8, "r", shape=shape))
-    finally:
-        raw.unlink(missing_ok=True)
+    run: list[Pixels] = []
+    whole = 0
+    for frame in source.frames():
+        if frame.index % stride < RUN and whole < _RUNS:
+            run.append(pixels(frame.planes))
+            if len(run) == RUN:
+                yield from run
+                run, whole = [], whole + 1
+    if run and not whole:  # behind whole ones, a run that the end cut short is none
+        yield run[0]
 
 
 def _digest(path: Path) -> str:
@@ -138,33 +137,68 @@ def _digest(path: Path) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def mapped(path: Path) -> Pixels:
-    """A file that ``keep`` wrote, memory-mapped. Raises InputError where it is damaged."""
+def mapped(path: Path, shape: tuple[int, ...] | None = None) -> Pixels:
+    """A file that ``keep`` wrote, memory-mapped. Raises InputError where it is damaged or of another ``shape``."""
     try:
-        found: Pixels = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is damaged ({error}); delete its folder, it is made anew") from error
+        found: Pixels = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # a header that is damaged drives numpy's parser into errors of any class
+        raise InputError(
+            f"{path}: is damaged ({type(error).__name__}); delete {path.parent}, it is made anew"
+        ) from error
+    if found.dtype != np.uint8 or found.shape[3:] != (3,) or 0 in found.shape or shape not in (None, found.shape):
+        raise InputError(f"{path}: is damaged ({found.dtype}, {found.shape}); delete {path.parent}, it is made anew")
     return found
 
 
-def keep(path: Path, pixels: Pixels) -> None:
-    """Write an array; the file appears whole. Raises OutputError."""
-    with _whole(path) as part:
-        np.save(part, pixels)
+def keep(path: Path, frames: Iterable[Pixels]) -> None:
+    """Write frames (H, W, 3) as one array (T, H, W, 3), each as it comes, since a clip may not fit memory; the file
+    appears whole. Raises OutputError, and what making the frames raises.
 
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A name to write under; what is there in the end gets the name ``path``. Raises OutputError."""
-    part = path.with_name(f".{path.stem}.{os.getpid()}.npy")  # numpy adds its suffix to names without
+    Not through a map: where the disk is full, writing there ends the process (SIGBUS) and not this function.
+    """
+    part = path.with_name(f".{path.stem}.{socket.gethostname()}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); free space there, or choose another --cache"
-        ) from error
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _clear(path.parent)
+            file = part.open("wb")
+        with file:
+            count, shape = 0, (0, 0, 3)
+            for frame in frames:
+                with _writing(path):
+                    if not count:
+                        shape = frame.shape
+                        _write_header(file, (0, *shape))
+                    file.write(frame.tobytes())
+                count += 1
+            with _writing(path):
+                file.seek(0)
+                _write_header(file, (count, *shape))  # as long as before: numpy leaves room for the first axis to grow
+                file.flush()
+        with _writing(path):
+            durable.replace(part, path)
     finally:
         with suppress(OSError):  # where nothing could be made, nothing has to go
             part.unlink()
+
+
+def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+def _clear(folder: Path) -> None:
+    """Remove what processes that were killed have left half written."""
+    for part in folder.glob(".*.part"):
+        with suppress(OSError):
+            if part.stat().st_mtime < time.time() - _STALE:
+                part.unlink()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}); make room for it, or choose another --cache"
+        ) from error

@@ -1,0 +1,41 @@
+"""Everything that the result of a training depends on but the number of iterations, which may grow: what a state is
+recognised by, and what a checkpoint tells of how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rcan_video.network.catalog import LoadedModel
+from rcan_video.options import TrainOptions
+from rcan_video.train.start import Structure
+
+_ALWAYS = ("batch", "patch", "optimizer", "factors", "precision", "learning_rate", "warmup", "decay", "fourier", "seed")
+_VIDEO = ("clean", "sequences", "temporal")  # with that degradation alone
+_SOURCES = ("init", "teacher")
+
+WHERE_ON = ("sharpen", "teacher")
+"""Options that are part of a recipe only where they are on: one that a program of today knows and one of yesterday did
+not is no other training as long as it is off."""
+
+
+def chosen(options: TrainOptions) -> dict[str, Any]:
+    """The options, by name, that the result depends on; checkpoints by their files' names: where they lay is nobody's
+    business."""
+    names = [*_ALWAYS, "degradation", *(_VIDEO if options.degradation == "video" else ())]
+    found = {name: getattr(options, name) for name in names}
+    if options.sharpen:
+        found["sharpen"] = options.sharpen
+    return found | {name: Path(given).name for name in _SOURCES if (given := getattr(options, name))}
+
+
+def recipe(
+    options: TrainOptions, shape: Structure, data: str, init: LoadedModel | None, teacher: LoadedModel | None
+) -> Mapping[str, Any]:
+    """The same with the structure, and ``data`` and checkpoints by their contents."""
+    content: dict[str, Any] = {"data": data, "init": init and init.sha256}
+    if teacher:
+        content["teacher"] = teacher.sha256
+    return chosen(options) | asdict(shape.config) | {"tail": shape.tail} | content
