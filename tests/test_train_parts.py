@@ -23,6 +23,7 @@ from rcan_video.metrics import Pixels, psnr
 from rcan_video.network.fold import FoldedTail
 from rcan_video.network.rcan import RCAN, ChannelAttention, RCANConfig
 from rcan_video.resize import reduce
+from rcan_video.train import prepare as train_prepare
 from rcan_video.train import store, video
 from rcan_video.train.data import Pair, Patches, Pool, detail, turned
 from rcan_video.train.loop import unsteadiness
@@ -187,7 +188,9 @@ def test_an_unsharp_mask_is_what_it_says() -> None:
     assert np.array_equal(sharpen(picture, 0.0, sigma), picture)
 
 
-def test_originals_are_sharpened_once_each_by_its_own_amount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_of_the_originals_is_sharpened_once_each_by_its_own_amount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write_textures(tmp_path / "pictures", 3, 96)
     clip = make_clip(tmp_path / "pictures" / "z.mkv", codec="ffv1", pix_fmt="bgr0", frames=12, size=(96, 96))
     options = small_options(folder, sharpen=0.8, valid=str(folder))
@@ -201,7 +204,8 @@ def test_originals_are_sharpened_once_each_by_its_own_amount(tmp_path: Path, mon
         (pair,) = [pair for pair in pool.pairs if np.array_equal(pair.hr, expected)]
         assert np.array_equal(pair.lr, np.stack([reduce(frame, 2) for frame in expected]))
         amounts.add(amount)
-    assert len(amounts) == 4
+        assert sum(np.array_equal(pair.hr, f.frames) for pair in pool.pairs) == 1  # as it is, as often
+    assert len(amounts) == 4 and len(pool.pairs) == 8
     # What is validated on is left alone, and so is the name of the content.
     assert np.array_equal(prepared.validation.sets["psnr_y"][0].hr[0], texture(0, 96))
     assert prepared.digest == prepare(replace(options, sharpen=0.0), lambda _: None).digest
@@ -209,12 +213,16 @@ def test_originals_are_sharpened_once_each_by_its_own_amount(tmp_path: Path, mon
     prepare(options, lambda _: None)
 
 
-def test_compressed_sequences_are_of_sharpened_originals(tmp_path: Path) -> None:
-    needs_encoder("libx265")
+def test_compressed_sequences_are_of_sharpened_originals_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Sequence[store.Footage]] = []
+    monkeypatch.setattr(train_prepare, "compressed_pairs", lambda footage, *_: given.append(footage) or [])
     folder = write_textures(tmp_path / "pictures", 1, 400)
-    options = small_options(folder, degradation="video", sequences=1)
-    plain, sharp = (prepare(replace(options, sharpen=s), lambda _: None).patches.pools[1].pairs[0] for s in (0.0, 0.8))
-    assert np.abs(sharp.hr.astype(int) - plain.hr).mean() > 0.5
+    with pytest.raises(ValueError, match="a pool without pairs"):
+        prepare(small_options(folder, degradation="video", sharpen=0.8), lambda _: None)
+    ((original, sharpened),) = given
+    assert np.array_equal(original.frames[0], texture(0, 400))
+    assert sharpened.key == f"{original.key}-sharpened-1-0.8"  # part of what the cache calls the sequences by
+    assert np.abs(sharpened.frames.astype(int) - original.frames).mean() > 0.5
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,10 @@ def _default(name: str) -> dict[str, Any]:
     "--teacher", type=ModelName(), metavar="NAME|PATH", help="Checkpoint, best a larger one, to aim at as well."
 )
 @click.option(
-    "--sharpen", type=Number(0, 10), **_default("sharpen"), help="Unsharp masking of originals: the largest amount."
+    "--sharpen",
+    type=Number(0, 10),
+    **_default("sharpen"),
+    help="Unsharp masking of half of the originals: the largest amount.",
 )
 @click.option(
     "--degradation",

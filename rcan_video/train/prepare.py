@@ -48,9 +48,9 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
     originals, clean = [], []
     for number, f in enumerate(footage, 1):
         say(f"reducing {number}/{len(footage)}: {f.path.name}")
-        original = f.sharpened(options.sharpen) if options.sharpen else f
-        originals.append(original)
-        clean.append(Pair(original.reduced(options.scale), original.frames))
+        for original in (f, f.sharpened(options.sharpen)) if options.sharpen else (f,):
+            originals.append(original)
+            clean.append(Pair(original.reduced(options.scale), original.frames))
     pools = [Pool(clean)]
     if options.degradation == "video":
         made = compressed_pairs(originals, options.scale, options.sequences, options.seed, cache, say)
