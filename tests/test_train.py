@@ -628,12 +628,13 @@ def test_weights_of_one_colour_are_not_trained(pictures: Path) -> None:
 
 def test_a_checkpoint_tells_every_option_that_its_state_is_known_by(pictures: Path) -> None:
     checkpoint.save(RCAN(RCANConfig(1, 1, 8, 4)), pictures.parent / "first.safetensors")
-    trained(pictures, sharpen=0.3, init=str(pictures.parent / "first.safetensors"))
+    first = str(pictures.parent / "first.safetensors")
+    trained(pictures, sharpen=0.3, init=first, teacher=first)
     with safetensors.safe_open(pictures.parent / "out.safetensors", "pt") as file:
         story = json.loads(file.metadata()["training"])
     state = torch.load(pictures.parent / "out.safetensors.train" / "state.pt", weights_only=True)["recipe"]
     shape = {*asdict(RCANConfig()), "tail"}
-    assert set(state) - set(story) - shape == {"data"}
+    assert set(state) - set(story) - shape == {"data", "sharpening"}
     assert (story["sharpen"], story["init"]) == (0.3, "first.safetensors")
 
 
@@ -641,8 +642,27 @@ def test_numbers_of_torchrun_that_are_none_are_named(pictures: Path, monkeypatch
     for name, value in (("WORLD_SIZE", "2"), ("RANK", "x"), ("LOCAL_RANK", "0"), ("MASTER_PORT", "1")):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MASTER_ADDR", "localhost")
-    with pytest.raises(errors.UsageError, match=r"^RANK in the environment is no number: start .* with torchrun$"):
+    with pytest.raises(errors.UsageError, match=r"^RANK in the environment is no number: start .* or unset"):
         trained(pictures)
+
+
+def test_one_process_does_not_mind_what_others_call_their_port(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASTER_PORT", "tcp://10.0.0.1:80")  # as Kubernetes does for a service called master
+    assert trained(pictures).begun_at == 0
+
+
+def test_states_of_before_an_option_that_is_off_go_on(pictures: Path) -> None:
+    trained(pictures, decay=0.0)
+    path = pictures.parent / "out.safetensors.train" / "state.pt"
+    saved = torch.load(path, weights_only=True)
+    assert not {"sharpen", "teacher"} & set(saved["recipe"])
+    saved["recipe"]["teacher"] = None  # as it was written once
+    torch.save(saved, path)
+    assert trained(pictures, decay=0.0, iterations=12).begun_at == 10
+    saved["recipe"]["colour"] = "violet"
+    torch.save(saved, path)
+    with pytest.raises(errors.UsageError, match="that another version of this program began, with colour"):
+        trained(pictures, decay=0.0)
 
 
 def test_half_an_environment_of_torchrun_is_named(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

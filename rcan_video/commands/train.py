@@ -49,7 +49,7 @@ def _default(name: str) -> dict[str, Any]:
     "--sharpen",
     type=Number(0, 10),
     **_default("sharpen"),
-    help="Unsharp masking of half of the originals: the largest amount.",
+    help="Half of the patches are of sharpened originals: by at most this.",
 )
 @click.option(
     "--degradation",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from rcan_video.train.recipe import recipe
 from rcan_video.train.reparam import collapsed, factorise
 from rcan_video.train.start import Structure, describe, starting_point, structure, to_range
 from rcan_video.train.state import StateFolder, has_state
+from rcan_video.train.store import allow_many_files
 from rcan_video.train.teacher import Teacher, load_teacher
 from rcan_video.train.video import SIDE
 
@@ -43,17 +46,17 @@ def train(options: TrainOptions, watch: Watch) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     keep_freed_memory()
+    allow_many_files()
     init = None if options.init is None else load_model(options.init)
     teacher = None if options.teacher is None else load_teacher(options.teacher, options.scale)
     shape = structure(options, init.net if init else None)
-    prepared: Prepared | None = None
     torch.set_flush_denormal(True)  # arithmetic on vanishing gradients is a hundred times slower otherwise
     try:
         with joined(options.device) as processes:
             _check(options, processes)
             if not processes.first:  # the first decodes into the cache, the others find it there
                 processes.wait()
-            prepared = prepare(options, watch.preparing)
+            prepared = _prepared(options, watch)
             if not processes.first:
                 _train(options, shape, init, teacher, prepared, processes, None)
                 return
@@ -66,8 +69,6 @@ def train(options: TrainOptions, watch: Watch) -> None:
     except (RuntimeError, MemoryError) as error:
         if not is_oom(error):
             raise
-        if prepared is None:
-            raise OutOfMemory("memory ran out while pictures were prepared: cut the largest ones up") from error
         raise OutOfMemory(
             f"memory ran out with --batch {options.batch} and --patch {options.patch}: give less of either, "
             f"or a smaller network{' or --teacher' if teacher else ''}"
@@ -91,8 +92,23 @@ def _check_options(options: TrainOptions, output: Path, folder: Path) -> None:
         raise UsageError(f"compressed clips are of {side} pixels, --patch is {options.patch}: give {side} or less")
     for name, given in (("--init", options.init), ("--teacher", options.teacher)):
         for written in (output, folder / LATEST):
-            if given is not None and Path(given).resolve() == written.resolve():
+            if given is not None and _same_file(Path(given), written):
                 raise UsageError(f"{written}: would be written over {name}, and could not go on: choose another name")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    with contextlib.suppress(OSError):  # one of them is not there
+        return one.samefile(other)
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _prepared(options: TrainOptions, watch: Watch) -> Prepared:
+    try:
+        return prepare(options, watch.preparing)
+    except (RuntimeError, MemoryError) as error:
+        if not is_oom(error):
+            raise
+        raise OutOfMemory("memory ran out while pictures were prepared: cut the largest ones up") from error
 
 
 def _check(options: TrainOptions, processes: Processes) -> None:

@@ -75,16 +75,22 @@ def joined(device: str) -> Iterator[Processes]:
             f"WORLD_SIZE is {count} in the environment, without {', '.join(missing)}: "
             "start several processes with torchrun, or unset it for one"
         )
-    if wrong := [name for name in _NUMBERS if not os.environ.get(name, "0").isdecimal()]:
-        raise UsageError(f"{', '.join(wrong)} in the environment is no number: start several processes with torchrun")
     if count == "1":
         yield Processes(0, 1, resolve_device(device))
         return
+    if wrong := [name for name in _NUMBERS if not os.environ.get(name, "0").isdecimal()]:
+        raise UsageError(
+            f"{', '.join(wrong)} in the environment is no number: "
+            "start several processes with torchrun, or unset WORLD_SIZE for one"
+        )
     chosen = resolve_device(device)
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
+    except ValueError as error:
+        raise UsageError(f"the environment of torchrun is none ({error}): start several processes with it") from error
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
     finally:

@@ -10,15 +10,16 @@ from typing import Any
 
 from rcan_video.network.catalog import LoadedModel
 from rcan_video.options import TrainOptions
+from rcan_video.train.sharpen import VERSION
 from rcan_video.train.start import Structure
 
 _ALWAYS = ("batch", "patch", "optimizer", "factors", "precision", "learning_rate", "warmup", "decay", "fourier", "seed")
 _VIDEO = ("clean", "sequences", "temporal")  # with that degradation alone
 _SOURCES = ("init", "teacher")
 
-WHERE_ON = ("sharpen", "teacher")
-"""Options that are part of a recipe only where they are on: one that a program of today knows and one of yesterday did
-not is no other training as long as it is off."""
+WHERE_ON = ("sharpen", "sharpening", "teacher")
+"""Parts of a recipe that are there only where they are on: what a program of today knows and one of yesterday did not
+is no other training as long as it is off."""
 
 
 def chosen(options: TrainOptions) -> dict[str, Any]:
@@ -38,4 +39,6 @@ def recipe(
     content: dict[str, Any] = {"data": data, "init": init and init.sha256}
     if teacher:
         content["teacher"] = teacher.sha256
+    if options.sharpen:
+        content["sharpening"] = VERSION
     return chosen(options) | asdict(shape.config) | {"tail": shape.tail} | content

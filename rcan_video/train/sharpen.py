@@ -2,8 +2,8 @@
 
 What a network learns of fine detail is how its pictures were made. Photographs that were reduced, as training pictures
 are, are softer around edges than what scanners, cameras and broadcasters have sharpened, and a network that saw the one
-kind alone does worse on the other. Small pictures are made from the sharpened originals, so nothing is learnt that
-would sharpen a source.
+kind alone does worse on the other. Small pictures are made from the sharpened originals: what is asked for is still
+what was there before the reduction.
 """
 
 from __future__ import annotations

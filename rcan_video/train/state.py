@@ -80,13 +80,14 @@ class StateFolder:
             return None
         try:
             saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            recipe = saved.pop("recipe")
+            recipe = dict(saved.pop("recipe"))
         except Exception as error:  # bytes that are damaged drive the unpickler into errors of any class
             raise WeightsError(f"{path}: is damaged; delete it to begin again ({type(error).__name__})") from error
         for name in self.recipe | recipe:
-            if name not in recipe and name not in WHERE_ON:
+            if name not in WHERE_ON and not (name in recipe and name in self.recipe):
+                how = "with" if name in recipe else "without"
                 raise UsageError(
-                    f"{self.folder}: holds a training that another version of this program began, without {name}; "
+                    f"{self.folder}: holds a training that another version of this program began, {how} {name}; "
                     "go on with that version, or give another --state"
                 )
             theirs, mine = recipe.get(name), self.recipe.get(name)

@@ -10,14 +10,14 @@ A folder that is there is complete as far as it goes: every file gets its name w
 from __future__ import annotations
 
 import hashlib
-import os
-import socket
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -88,6 +88,7 @@ def load(paths: Sequence[Path], cache: Path, say: Said) -> Iterator[Footage]:
     Raises InputError for a file that is neither picture nor video, OutputError where the cache cannot be written.
     """
     met = set()
+    _clear(cache)
     for number, path in enumerate(paths, 1):
         say(f"reading {number}/{len(paths)}: {path.name}")
         key = _digest(path)
@@ -120,7 +121,9 @@ def _runs(source: Source) -> Iterator[Pixels]:
     run: list[Pixels] = []
     whole = 0
     for frame in source.frames():
-        if frame.index % stride < RUN and whole < _RUNS:
+        if whole == _RUNS:
+            return
+        if frame.index % stride < RUN:
             run.append(pixels(frame.planes))
             if len(run) == RUN:
                 yield from run
@@ -138,9 +141,14 @@ def _digest(path: Path) -> str:
 
 
 def mapped(path: Path, shape: tuple[int, ...] | None = None) -> Pixels:
-    """A file that ``keep`` wrote, memory-mapped. Raises InputError where it is damaged or of another ``shape``."""
+    """A file that ``keep`` wrote, memory-mapped. Raises InputError where it cannot be read, is damaged, or has another
+    ``shape``."""
     try:
         found: Pixels = np.lib.format.open_memmap(path, mode="r")
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); see to that, or give another --cache"
+        ) from error
     except Exception as error:  # a header that is damaged drives numpy's parser into errors of any class
         raise InputError(
             f"{path}: is damaged ({type(error).__name__}); delete {path.parent}, it is made anew"
@@ -154,14 +162,14 @@ def keep(path: Path, frames: Iterable[Pixels]) -> None:
     """Write frames (H, W, 3) as one array (T, H, W, 3), each as it comes, since a clip may not fit memory; the file
     appears whole. Raises OutputError, and what making the frames raises.
 
-    Not through a map: where the disk is full, writing there ends the process (SIGBUS) and not this function.
+    Not through a map: where the disk is full, writing there ends the process (SIGBUS) and not this function. Without a
+    buffer: closing that would fail once more.
     """
-    part = path.with_name(f".{path.stem}.{socket.gethostname()}.{os.getpid()}.part")
+    part = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.part")
     try:
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _clear(path.parent)
-            file = part.open("wb")
+            file = part.open("xb", buffering=0)
         with file:
             count, shape = 0, (0, 0, 3)
             for frame in frames:
@@ -169,12 +177,13 @@ def keep(path: Path, frames: Iterable[Pixels]) -> None:
                     if not count:
                         shape = frame.shape
                         _write_header(file, (0, *shape))
-                    file.write(frame.tobytes())
+                    left = memoryview(frame.tobytes())
+                    while left:
+                        left = left[file.write(left) :]
                 count += 1
             with _writing(path):
                 file.seek(0)
                 _write_header(file, (count, *shape))  # as long as before: numpy leaves room for the first axis to grow
-                file.flush()
         with _writing(path):
             durable.replace(part, path)
     finally:
@@ -182,16 +191,28 @@ def keep(path: Path, frames: Iterable[Pixels]) -> None:
             part.unlink()
 
 
-def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
+def _write_header(file: FileIO, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def _clear(folder: Path) -> None:
+def _clear(cache: Path) -> None:
     """Remove what processes that were killed have left half written."""
-    for part in folder.glob(".*.part"):
+    for part in cache.rglob(".*.part"):
         with suppress(OSError):
             if part.stat().st_mtime < time.time() - _STALE:
                 part.unlink()
+
+
+def allow_many_files() -> None:
+    """Each picture is mapped twice, sharpened four times, and each map holds a file open: take as many as this system
+    grants a process."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # macOS names a limit that it does not grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager
