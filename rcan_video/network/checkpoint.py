@@ -189,7 +189,7 @@ def build(state: State, config: RCANConfig) -> RCAN:
     weights = {key: state[key].detach().to(torch.float32).contiguous() for key in shapes}
     if broken := [key for key, tensor in weights.items() if not bool(tensor.isfinite().all())]:
         raise WeightsError(
-            f"has weights that are not finite, a training that went wrong; take another file: {few(broken)}"
+            f"is of a training that went wrong: take another file, its weights are not finite: {few(broken)}"
         )
     net.load_state_dict(weights, strict=True, assign=True)
     return net.eval().requires_grad_(False)
