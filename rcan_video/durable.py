@@ -1,4 +1,5 @@
-"""Files that outlive a crash and belong to one process: bytes made durable, locks, names that nobody planted."""
+"""Files that outlive a crash and belong to one process: bytes made durable, locks, names that nobody planted, and names
+of one file."""
 
 from __future__ import annotations
 
@@ -37,6 +38,14 @@ def create(path: Path, mode: int = 0o600) -> None:
     writes into it by that name. Raises OSError."""
     path.unlink(missing_ok=True)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, mode))
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two names are of one file, through links and spellings, or would be if it were there."""
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there
+        return os.path.realpath(one) == os.path.realpath(other)
 
 
 def lock(handle: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 
 # A shell that runs the tests in its background has SIGINT ignored, for them and for what they start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -14,7 +13,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -33,20 +31,6 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         for name in [name for name in os.environ if name.startswith("RCAN_VIDEO_") and name != REQUIRE_CUDA]:
             patch.delenv(name)
         yield
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 4 MiB."""
-    if not hasattr(os, "geteuid") or os.geteuid() != 0:
-        pytest.skip("only root may mount")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={4 << 20}", "tmpfs", folder], check=False)
-    if mounted.returncode:
-        pytest.skip("this system does not let root mount")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,20 @@ from rcan_video.segments import job as segments_job
 from tests.clips import make_clip, read_video
 
 FRAMES, LENGTH = 40, 10
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MiB."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={4 << 20}", "tmpfs", folder], check=False)
+    if mounted.returncode:
+        pytest.skip("this system does not let root mount")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
+from rcan_video.durable import same_file
 from rcan_video.errors import OutputError, UsageError
 from rcan_video.progress import Display, Silent
 
@@ -86,9 +87,7 @@ def _open_log(path: str, media: Sequence[str]) -> Log:
 
     file = Path(path)
     for other in media:
-        if os.path.realpath(other) == os.path.realpath(path) or (
-            file.exists() and Path(other).exists() and file.samefile(other)
-        ):
+        if same_file(file, Path(other)):
             raise UsageError(f"--log {path} is the input or the output itself: name another file")
     try:
         return Log(file.open("a", encoding="utf-8", errors="backslashreplace"))

@@ -6,10 +6,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import click
-
-from rcan_video.errors import OutputError, PipeClosed
 
 
 @contextlib.contextmanager
@@ -32,8 +31,10 @@ def print_result(text: str) -> None:
     written."""
     try:
         click.echo(text)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in Python's buffer would fail again at exit
-        if isinstance(error, BrokenPipeError):
-            raise PipeClosed("the reader of standard output has closed it") from error
-        raise OutputError(f"standard output cannot be written: {error.strerror}; send it elsewhere") from error
+    except OSError:
+        from rcan_video.media.files import output_errors  # with FFmpeg, which lists and completion do without
+
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)  # what is left in Python's buffer would fail again at exit
+        with output_errors("standard output"):
+            raise

@@ -188,9 +188,7 @@ def build(state: State, config: RCANConfig) -> RCAN:
         raise WeightsError(f"has tensors that claim more numbers than the file holds: {few(hollow)}")
     weights = {key: state[key].detach().to(torch.float32).contiguous() for key in shapes}
     if broken := [key for key, tensor in weights.items() if not bool(tensor.isfinite().all())]:
-        raise WeightsError(
-            f"is of a training that went wrong: take another file, its weights are not finite: {few(broken)}"
-        )
+        raise WeightsError(f"has weights that are not finite: {few(broken)}; take another file")
     net.load_state_dict(weights, strict=True, assign=True)
     return net.eval().requires_grad_(False)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn.utils import parametrize
 
+from rcan_video.durable import same_file
 from rcan_video.engine.memory import is_oom, keep_freed_memory
 from rcan_video.errors import Interrupted, NotFinite, OutOfMemory, UsageError
 from rcan_video.network.catalog import LoadedModel, load_model
@@ -92,14 +91,8 @@ def _check_options(options: TrainOptions, output: Path, folder: Path) -> None:
         raise UsageError(f"compressed clips are of {side} pixels, --patch is {options.patch}: give {side} or less")
     for name, given in (("--init", options.init), ("--teacher", options.teacher)):
         for written in (output, folder / LATEST):
-            if given is not None and _same_file(Path(given), written):
+            if given is not None and same_file(Path(given), written):
                 raise UsageError(f"{written}: would be written over {name}, and could not go on: choose another name")
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    with contextlib.suppress(OSError):  # one of them is not there
-        return one.samefile(other)
-    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _prepared(options: TrainOptions, watch: Watch) -> Prepared:

@@ -17,7 +17,7 @@ _ALWAYS = ("batch", "patch", "optimizer", "factors", "precision", "learning_rate
 _VIDEO = ("clean", "sequences", "temporal")  # with that degradation alone
 _SOURCES = ("init", "teacher")
 
-WHERE_ON = ("sharpen", "sharpening", "teacher")
+WHERE_ON = ("sharpen", "sharpening", *_SOURCES)
 """Parts of a recipe that are there only where they are on: what a program of today knows and one of yesterday did not
 is no other training as long as it is off."""
 
@@ -36,9 +36,8 @@ def recipe(
     options: TrainOptions, shape: Structure, data: str, init: LoadedModel | None, teacher: LoadedModel | None
 ) -> Mapping[str, Any]:
     """The same with the structure, and ``data`` and checkpoints by their contents."""
-    content: dict[str, Any] = {"data": data, "init": init and init.sha256}
-    if teacher:
-        content["teacher"] = teacher.sha256
+    found = chosen(options) | asdict(shape.config) | {"tail": shape.tail, "data": data}
     if options.sharpen:
-        content["sharpening"] = VERSION
-    return chosen(options) | asdict(shape.config) | {"tail": shape.tail} | content
+        found["sharpening"] = VERSION
+    sources = zip(_SOURCES, (init, teacher), strict=True)
+    return found | {name: model.sha256 for name, model in sources if model}

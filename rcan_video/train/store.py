@@ -88,7 +88,6 @@ def load(paths: Sequence[Path], cache: Path, say: Said) -> Iterator[Footage]:
     Raises InputError for a file that is neither picture nor video, OutputError where the cache cannot be written.
     """
     met = set()
-    _clear(cache)
     for number, path in enumerate(paths, 1):
         say(f"reading {number}/{len(paths)}: {path.name}")
         key = _digest(path)
@@ -97,6 +96,7 @@ def load(paths: Sequence[Path], cache: Path, say: Said) -> Iterator[Footage]:
         met.add(key)
         folder = cache / key
         stored = folder / "hr.npy"
+        clear(folder)
         if not stored.exists():
             _decode(path, stored)
         yield Footage(path, key, mapped(stored), folder)
@@ -177,7 +177,7 @@ def keep(path: Path, frames: Iterable[Pixels]) -> None:
                     if not count:
                         shape = frame.shape
                         _write_header(file, (0, *shape))
-                    left = memoryview(frame.tobytes())
+                    left = np.ascontiguousarray(frame).data.cast("B")
                     while left:
                         left = left[file.write(left) :]
                 count += 1
@@ -195,9 +195,10 @@ def _write_header(file: FileIO, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def _clear(cache: Path) -> None:
-    """Remove what processes that were killed have left half written."""
-    for part in cache.rglob(".*.part"):
+def clear(folder: Path) -> None:
+    """Remove what processes that were killed have left half written in ``folder``, one of the cache's own: above it may
+    lie what is nobody's business here."""
+    for part in folder.rglob(".*.part"):
         with suppress(OSError):
             if part.stat().st_mtime < time.time() - _STALE:
                 part.unlink()

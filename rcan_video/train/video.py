@@ -23,7 +23,7 @@ from rcan_video.metrics import Pixels
 from rcan_video.pictures import compressed
 from rcan_video.resize import reduce
 from rcan_video.train.data import Pair
-from rcan_video.train.store import RUN, Footage, keep, mapped
+from rcan_video.train.store import RUN, Footage, clear, keep, mapped
 
 SIDE = {1: 256, 2: 192, 3: 144, 4: 128, 8: 96}
 """Size of the small pictures by scale, in pixels: multiples of 16, as encoders like them."""
@@ -58,6 +58,7 @@ def compressed_pairs(
     if not usable:
         raise InputError(f"--degradation video takes pictures of {side} pixels each way at least; give larger ones")
     folder = _folder(cache, usable, scale, str(seed))
+    clear(folder)
 
     def make(number: int) -> tuple[Pixels, Pixels]:
         say(f"compressing {number + 1}/{count}")
