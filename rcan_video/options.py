@@ -253,6 +253,7 @@ class TrainOptions:
     With the degradation "video", ``clean`` is the share of patches that is reduced alone, and ``sequences`` the number
     of short compressed clips; ``temporal`` weighs how much the error differs between two frames of one.
     ``factors`` trains kernels as sums of themselves and a product of factors; the optimizer "muon" takes plain ones.
+    ``compile`` computes the groups through torch.compile.
     Intervals: ``log_every`` and ``validate_every`` in iterations, ``save_every`` in seconds. ``state`` None is a folder
     beside the output, ``cache`` None one in the user's cache folder.
     """
@@ -287,6 +288,7 @@ class TrainOptions:
     device: str = "auto"
     threads: int | None = None
     precision: TrainPrecision = "auto"
+    compile: bool = False
     state: str | None = None
     cache: str | None = None
     log_every: int = 100

@@ -7,13 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from clips import make_clip
 from torch import Tensor, nn
+from train_helpers import Watched, small_options, write_textures
 
 from rcan_video.engine import choice
 from rcan_video.engine.choice import Choice, choose, open_engine
@@ -25,6 +26,7 @@ from rcan_video.errors import UsageError
 from rcan_video.frames import ColorSpec, FrameBatch, PlaneLayout
 from rcan_video.network.catalog import load_model
 from rcan_video.options import DeviceOptions, Precision
+from rcan_video.train.loop import train
 
 
 class Small(nn.Module):
@@ -110,19 +112,43 @@ def test_without_a_compiler_there_is_a_sentence(tmp_path: Path) -> None:
     assert not output.exists()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler (g++)")
-def test_compiled_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plane: Tensor) -> None:
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """torch.compile for a few kernels, which are in nobody's way afterwards."""
     import torch._inductor.config
 
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)  # no pool of processes for one kernel
-    monkeypatch.setattr(torch._inductor.config, "cpp_cache_precompile_headers", False)  # quicker, for one
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler (g++)")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kernels"))
+    # No pool of processes, and no headers prepared: both are slower for one kernel.
+    with torch._inductor.config.patch(compile_threads=1, cpp_cache_precompile_headers=False):
+        yield
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_for_good(plane: Tensor) -> None:
     net = Small().eval()
     compiled = Compiled(net)
     with torch.inference_mode():
         for _ in range(2):
             assert (compiled(plane)[0].int() - net(plane)[0].int()).abs().max() <= 1
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute:UserWarning")
+@pytest.mark.parametrize("factors", [True, False])
+def test_a_training_compiled_for_good_learns_the_same(tmp_path: Path, factors: bool) -> None:
+    from torch._dynamo.utils import counters
+
+    pictures, losses = write_textures(tmp_path / "pictures", 3), []
+    counters.clear()
+    for compiles in (False, True):
+        watched, output = Watched(), str(tmp_path / f"{compiles}.safetensors")
+        train(small_options(pictures, compile=compiles, factors=factors, output=output), watched)
+        losses.append(watched.losses)
+        assert bool(counters["stats"]["unique_graphs"]) == compiles
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_it_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -596,7 +596,7 @@ def test_mixed_precision_trains_on_cuda(pictures: Path) -> None:
         ({"init": "nothing"}, errors.WeightsError, "nothing: there is no such file"),
         ({"teacher": "nothing"}, errors.WeightsError, "nothing: there is no such file"),
         ({"teacher": "base", "scale": 8}, errors.WeightsError, "base: .*x8"),
-        ({"init": "fast", "blocks": 5}, errors.UsageError, "fast: has groups 2, not 1; leave out --groups"),
+        ({"init": "fast", "blocks": 7}, errors.UsageError, "fast: has groups 2, not 1; leave out --groups"),
         ({"scale": 8}, errors.UsageError, "a short tail for x8 takes 48 features, not 8; give more --features"),
         ({"scale": 3, "unshuffle": True}, errors.UsageError, "upscale must be 3 or a power of two, got 6"),
         ({"precision": "half"}, errors.UsageError, "--precision half is for CUDA, not cpu: give --precision bf16"),

@@ -547,12 +547,18 @@ def begun(init: RCAN, scale: int = 2, **changes: Any) -> RCAN:
         (narrow("standard", activation="silu", residual_scale=0.1), {"features": 20}),
         (narrow("short"), {"tail": "standard"}),
         (narrow("short", upscale=4), {"features": 20, "tail": "standard", "scale": 4}),
+        (narrow("short"), {"blocks": 4}),
+        (narrow("standard", rgb_range=255.0, mean_shift=True), {"groups": 3}),
+        (narrow("short", residual_scale=0.1), {"groups": 2, "blocks": 3, "features": 20, "reduction": 5}),
     ],
-    ids=["short", "standard", "squeezing to 4", "to 16", "mean shift", "unshuffle", "silu", "longer", "longer, x4"],
+    ids=[
+        *("short", "standard", "squeezing to 4", "to 16", "mean shift", "unshuffle", "silu", "longer", "longer, x4"),
+        *("more blocks", "more groups", "more of all"),
+    ],
 )
 def test_a_larger_network_begins_as_the_smaller_one_and_all_of_it_trains(init: RCAN, changes: dict[str, Any]) -> None:
     net = begun(init, **changes)
-    structure_asked = {name: value for name, value in changes.items() if name in ("features", "reduction")}
+    structure_asked = {name: value for name, value in changes.items() if name not in ("tail", "scale")}
     assert net.config == replace(init.config, **structure_asked)
     span = init.config.rgb_range
     x = span * (torch.randn(32, 3, 1, 1) + torch.randn(32, 3, 8, 8))
@@ -573,9 +579,9 @@ def test_a_larger_network_begins_as_the_smaller_one_and_all_of_it_trains(init: R
         assert bool((parameter != before[name]).all()), name
 
 
-def test_a_wider_network_of_another_scale_has_the_checkpoints_body() -> None:
+def test_a_larger_network_of_another_scale_has_the_checkpoints_body() -> None:
     init = narrow("short")
-    net = begun(init, scale=3, features=20)
+    net = begun(init, scale=3, features=20, blocks=4, groups=2)
     x = torch.rand(1, 3, 9, 9)
     with torch.no_grad():
         features, wide = init.head(x), net.head(x)
@@ -589,7 +595,8 @@ def test_a_wider_network_of_another_scale_has_the_checkpoints_body() -> None:
         ({"features": 11}, "has features 12, not 11; leave out --features"),
         ({"features": 20, "reduction": 8}, "its attention squeezes to 3 features; give less --reduction"),
         ({"reduction": 3}, "has reduction 4, not 3; leave out --reduction"),
-        ({"features": 20, "blocks": 3}, "has blocks 2, not 3; leave out --blocks"),
+        ({"features": 20, "blocks": 1}, "has blocks 2, not 1; leave out --blocks"),
+        ({"blocks": 3, "reduction": 3}, "has reduction 4, not 3; leave out --reduction"),
     ],
 )
 def test_a_smaller_network_than_the_checkpoint_is_refused(changes: dict[str, Any], words: str) -> None:

@@ -83,6 +83,7 @@ def _default(name: str) -> dict[str, Any]:
     **_default("precision"),
     help="auto: half (mixed) on CUDA, single elsewhere; bf16 (mixed) pays on CPUs that multiply it.",
 )
+@click.option("--compile", is_flag=True, help="Through torch.compile: quicker after a minute, with a C++ compiler.")
 @click.option("--state", metavar="DIR", help="State, log and curve.  [default: OUT.safetensors.train]")
 @click.option("--cache", metavar="DIR", help="Decoded data.  [default: rcan-video/train in the user's cache]")
 @click.option("--log-every", type=click.IntRange(1), **_default("log_every"), help="Iterations per row of the log.")

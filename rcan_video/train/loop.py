@@ -12,6 +12,7 @@ from torch import Tensor, nn, optim
 from torch.nn.utils import parametrize
 
 from rcan_video.durable import same_file
+from rcan_video.engine.compiled import compiled
 from rcan_video.engine.memory import is_oom, keep_freed_memory
 from rcan_video.errors import Interrupted, NotFinite, OutOfMemory, UsageError
 from rcan_video.network.catalog import LoadedModel, load_model
@@ -136,6 +137,8 @@ def _train(
     movers = optimizers(net, options.optimizer)
     if groups != torch.float32:  # these alone, as the engine: pictures pass through the ends exactly
         net.body.forward = torch.autocast(device.type, groups)(net.body.forward)
+    if options.compile:
+        net.body.forward = compiled(net.body.forward)
     model = processes.parallel(net.train())
     scaler = torch.amp.GradScaler(device.type, enabled=half)
     guide = Teacher(teacher, device, torch.float32 if half else groups) if teacher else None

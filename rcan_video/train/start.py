@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,10 +62,11 @@ def starting_point(shape: Structure, init: RCAN | None, patches: Patches, option
     if init is None:
         _set_body(net)
     else:
-        if init.config.features < net.config.features:
+        if init.config != net.config:
             _set_body(net)
-        for part in ("sub_mean", "head", "body", "add_mean"):
+        for part in ("sub_mean", "head", "add_mean"):
             _embed(net.get_submodule(part), init.get_submodule(part))
+        _embed_body(net, init)
         if init.config.upscale == shape.config.upscale and _take_tail(net, init, shape.tail):
             return net
     _fit_tail(net, patches, options.batch, shape.tail)
@@ -80,8 +84,9 @@ def _config(options: TrainOptions, init: RCAN | None) -> RCANConfig:
             raise UsageError(f"{options.init}: has no pixel-unshuffle head; leave out --unshuffle, or --init")
         wider = given.get("features", base.features) > base.features  # and may squeeze otherwise for its attention
         for name, value in given.items():
-            if value != getattr(base, name) and not (wider and name in ("features", "reduction")):
-                raise UsageError(f"{options.init}: has {name} {getattr(base, name)}, not {value}; leave out --{name}")
+            has = getattr(base, name)
+            if value != has and not (wider if name == "reduction" else value > has):
+                raise UsageError(f"{options.init}: has {name} {has}, not {value}; leave out --{name}")
     try:
         config = replace(base, **given, upscale=options.scale * base.unshuffle)
     except ValueError as error:
@@ -123,6 +128,35 @@ def _set_body(net: RCAN) -> None:
 def _randomise(conv: nn.Module, gain: float) -> None:
     assert isinstance(conv, nn.Conv2d) and conv.bias is not None
     nn.init.normal_(conv.weight, std=gain * math.sqrt(2 / (9 * conv.in_channels)))
+    nn.init.zeros_(conv.bias)
+
+
+@torch.no_grad()
+def _embed_body(net: RCAN, init: RCAN) -> None:
+    """The body of ``init`` in a wider or deeper one: blocks and groups beyond its own follow on them, and add nothing
+    yet, as the last convolution of their branch is zero."""
+    for group, narrow_group in _pairs(net.body, init.body):
+        if narrow_group is None:
+            _silence(group.body[-1])
+            continue
+        for block, narrow_block in _pairs(group.body, narrow_group.body):
+            if narrow_block is None:
+                _silence(block.body[2])
+            else:
+                _embed(block, narrow_block)
+        _embed(group.body[-1], narrow_group.body[-1])
+    _embed(net.body[-1], init.body[-1])
+
+
+def _pairs(wide: nn.Sequential, narrow: nn.Sequential) -> Iterator[tuple[Any, Any]]:
+    """Blocks or groups, all but the convolution that ends them: those of ``wide``, each with that of ``narrow`` or
+    None."""
+    return zip_longest(list(wide)[:-1], list(narrow)[:-1])
+
+
+def _silence(conv: nn.Module) -> None:
+    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+    nn.init.zeros_(conv.weight)
     nn.init.zeros_(conv.bias)
 
 
