@@ -134,7 +134,9 @@ def test_a_named_pipe_is_neither_input_nor_output(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     with pytest.raises(InputError, match=r"is a pipe or a device: give it as standard input"):
         open_input(str(pipe))
-    with pytest.raises(OutputError, match="is a pipe or a device: use - as output"):
+    with pytest.raises(
+        OutputError, match="is a pipe or a device: name a file, or for a video rcan-video INPUT - --form"
+    ):
         check_output("in.mp4", str(pipe), overwrite=True)
 
 
@@ -179,6 +181,17 @@ def test_a_log_that_nobody_reads_does_not_end_the_job(tmp_path: Path, stderr: st
     done = subprocess.run(["bash", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
     assert done.returncode == 0
     assert len(read_video(target)) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("asked", [("--help",), ("--version",), ("in.mp4", "out.mp4", "--dry-run", "--device", "cpu")])
+def test_what_was_asked_for_and_cannot_be_printed(tmp_path: Path, asked: tuple[str, ...]) -> None:
+    make_clip(tmp_path / "in.mp4", size=(32, 16), frames=2)
+    with Path("/dev/full").open("w") as full:
+        line = [sys.executable, "-m", "rcan_video", *asked]
+        done = subprocess.run(line, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 4
+    assert done.stderr == "rcan-video: standard output cannot be written: the disk is full\n"
 
 
 @pytest.mark.parametrize(

@@ -48,5 +48,5 @@ def say_dry_run(options: Options, *, as_json: bool, quiet: bool) -> None:
     if as_json:
         print_result(forecast.json())
         return
-    for line in forecast.lines():
-        words.notice(line)
+    if not quiet:
+        print_result("\n".join(f"rcan-video: {line}" for line in forecast.lines()))

@@ -27,11 +27,20 @@ def saying(name: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
 
 
 def print_result(text: str) -> None:
-    """Print what a command was asked for. Raises PipeClosed where nobody reads it, OutputError where it cannot be
+    """Print what a command was asked for. Raises as ``printing``."""
+    with printing():
+        click.echo(text)
+
+
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """Where standard output is written. Raises PipeClosed where nobody reads it, OutputError where it cannot be
     written."""
     try:
-        click.echo(text)
-    except OSError:
+        yield
+    except OSError as error:
+        if error.filename is not None:  # of another file
+            raise
         from rcan_video.media.files import output_errors  # with FFmpeg, which lists and completion do without
 
         with Path(os.devnull).open("w") as nowhere:
