@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from rcan_video.errors import OutputError
 from rcan_video.network import checkpoint
 from rcan_video.network.rcan import RCAN
 from rcan_video.options import TrainOptions
 from rcan_video.train.curve import draw_curve
 from rcan_video.train.recipe import chosen
-from rcan_video.train.state import Log, StateFolder, has_state
+from rcan_video.train.state import Log, StateFolder
 from rcan_video.train.tails import official
 from rcan_video.train.validate import Validation
 from rcan_video.version import __version__
@@ -111,16 +109,3 @@ class Journal:
             "validation": {name: round(value, 4) for name, value in scores.items() if math.isfinite(value)},
         }
         checkpoint.save(official(average), path, {"training": json.dumps(story)})
-
-
-def check_output(output: Path, folder: Path, *, overwrite: bool) -> None:
-    """Before hours of work: can the result be written at the end? Raises OutputError."""
-    parent = output.absolute().parent
-    if output.suffix != ".safetensors":
-        raise OutputError(f"{output}: must be called *.safetensors, which is what is written")
-    if output.is_dir():
-        raise OutputError(f"{output}: is a folder; choose another name")
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise OutputError(f"{output}: its folder does not exist or cannot be written; choose another place")
-    if output.exists() and not overwrite and not has_state(folder):
-        raise OutputError(f"{output}: exists; give --overwrite (-y) to replace it when the training is done")

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn.utils import parametrize
 
-from rcan_video.durable import same_file
 from rcan_video.engine.compiled import compiled
 from rcan_video.engine.memory import is_oom, keep_freed_memory
-from rcan_video.errors import Interrupted, NotFinite, OutOfMemory, UsageError
+from rcan_video.errors import Interrupted, NotFinite, OutOfMemory
 from rcan_video.network.catalog import LoadedModel, load_model
 from rcan_video.options import TrainOptions
-from rcan_video.train.journal import LATEST, Journal, Watch, check_output
+from rcan_video.train.checks import check_options, check_output, check_processes
+from rcan_video.train.journal import Journal, Watch
 from rcan_video.train.optimizers import optimizers
 from rcan_video.train.prepare import Prepared, prepare
 from rcan_video.train.processes import Processes, joined
@@ -27,7 +27,6 @@ from rcan_video.train.start import Structure, describe, starting_point, structur
 from rcan_video.train.state import StateFolder, has_state
 from rcan_video.train.store import allow_many_files
 from rcan_video.train.teacher import Teacher, load_teacher
-from rcan_video.train.video import SIDE
 
 _LAST_RATE = 1e-6
 _CLIP = 1.0  # of the gradient's norm
@@ -42,7 +41,7 @@ def train(options: TrainOptions, watch: Watch) -> None:
     output = Path(options.output)
     folder = Path(options.state) if options.state else output.with_name(f"{output.name}.train")
     check_output(output, folder, overwrite=options.overwrite)
-    _check_options(options, output, folder)
+    check_options(options, output, folder)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     keep_freed_memory()
@@ -53,7 +52,7 @@ def train(options: TrainOptions, watch: Watch) -> None:
     torch.set_flush_denormal(True)  # arithmetic on vanishing gradients is a hundred times slower otherwise
     try:
         with joined(options.device) as processes:
-            _check(options, processes)
+            check_processes(options, processes)
             if not processes.first:  # the first decodes into the cache, the others find it there
                 processes.wait()
             prepared = _prepared(options, watch)
@@ -77,25 +76,6 @@ def train(options: TrainOptions, watch: Watch) -> None:
         torch.set_flush_denormal(False)
 
 
-def _check_options(options: TrainOptions, output: Path, folder: Path) -> None:
-    """What contradicts itself. Raises UsageError."""
-    if options.validate_every % options.log_every:
-        raise UsageError(
-            f"--validate-every {options.validate_every} is no multiple of --log-every {options.log_every}: "
-            "scores are rows of the log"
-        )
-    if options.factors and options.optimizer == "muon":
-        raise UsageError("--optimizer muon takes kernels as they are: give --no-factors as well")
-    if options.temporal and options.degradation != "video":
-        raise UsageError("--temporal is about frames of a sequence: give --degradation video as well")
-    if options.degradation == "video" and options.patch > (side := SIDE[options.scale]):
-        raise UsageError(f"compressed clips are of {side} pixels, --patch is {options.patch}: give {side} or less")
-    for name, given in (("--init", options.init), ("--teacher", options.teacher)):
-        for written in (output, folder / LATEST):
-            if given is not None and same_file(Path(given), written):
-                raise UsageError(f"{written}: would be written over {name}, and could not go on: choose another name")
-
-
 def _prepared(options: TrainOptions, watch: Watch) -> Prepared:
     try:
         return prepare(options, watch.preparing)
@@ -103,16 +83,6 @@ def _prepared(options: TrainOptions, watch: Watch) -> Prepared:
         if not is_oom(error):
             raise
         raise OutOfMemory("memory ran out while pictures were prepared: cut the largest ones up") from error
-
-
-def _check(options: TrainOptions, processes: Processes) -> None:
-    """What depends on the processes and their device, before anything is decoded. Raises UsageError."""
-    if options.temporal and len(processes.places(options.batch)) % 2:
-        raise UsageError(
-            f"--temporal takes pairs of frames: give a --batch that is a multiple of {2 * processes.count}"
-        )
-    if options.precision == "half" and processes.device.type != "cuda":
-        raise UsageError(f"--precision half is for CUDA, not {processes.device.type}: give --precision bf16 or single")
 
 
 def _train(
