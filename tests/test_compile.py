@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,13 +17,13 @@ from clips import make_clip
 from torch import Tensor, nn
 from train_helpers import Watched, small_options, write_textures
 
-from rcan_video.engine import choice
+from rcan_video.engine import choice, compiled
 from rcan_video.engine.choice import Choice, choose, open_engine
 from rcan_video.engine.compiled import Compiled
 from rcan_video.engine.cores import available_cores
 from rcan_video.engine.task import Task
 from rcan_video.engine.trial import picture
-from rcan_video.errors import UsageError
+from rcan_video.errors import DeviceError, UsageError
 from rcan_video.frames import ColorSpec, FrameBatch, PlaneLayout
 from rcan_video.network.catalog import load_model
 from rcan_video.options import DeviceOptions, Precision
@@ -129,26 +130,64 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_for_good(plane: Tensor) -> None:
     net = Small().eval()
-    compiled = Compiled(net)
+    quicker = Compiled(net)
     with torch.inference_mode():
         for _ in range(2):
-            assert (compiled(plane)[0].int() - net(plane)[0].int()).abs().max() <= 1
+            assert (quicker(plane)[0].int() - net(plane)[0].int()).abs().max() <= 1
 
 
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute:UserWarning")
-@pytest.mark.parametrize("factors", [True, False])
-def test_a_training_compiled_for_good_learns_the_same(tmp_path: Path, factors: bool) -> None:
+@pytest.mark.parametrize(
+    ("changes", "tolerance"),
+    [({}, 1e-4), ({"factors": False, "optimizer": "muon", "precision": "bf16", "learning_rate": 1e-4}, 1e-2)],
+    ids=["factors", "muon, bf16"],
+)
+def test_a_training_compiled_for_good_learns_the_same(
+    tmp_path: Path, changes: dict[str, Any], tolerance: float
+) -> None:
     from torch._dynamo.utils import counters
 
     pictures, losses = write_textures(tmp_path / "pictures", 3), []
-    counters.clear()
     for compiles in (False, True):
+        counters.clear()
         watched, output = Watched(), str(tmp_path / f"{compiles}.safetensors")
-        train(small_options(pictures, compile=compiles, factors=factors, output=output), watched)
+        train(small_options(pictures, compile=compiles, output=output, **changes), watched)
         losses.append(watched.losses)
-        assert bool(counters["stats"]["unique_graphs"]) == compiles
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+        assert counters["stats"]["unique_graphs"] == compiles and not counters["graph_break"]
+    assert losses[1] == pytest.approx(losses[0], rel=tolerance)
+
+
+def test_what_does_not_compile_on_the_way_back_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is compiled when it is first gone."""
+    from torch._inductor.exc import InductorError
+
+    def backward(self: Tensor) -> None:
+        raise InductorError(RuntimeError("no space\nand more"), None)
+
+    monkeypatch.setattr(torch, "compile", lambda forward, *, dynamic: forward)
+    monkeypatch.setattr(compiled, "check_compiler", lambda device: None)
+    monkeypatch.setattr(Tensor, "backward", backward)
+    with pytest.raises(
+        DeviceError, match=r"^torch\.compile does not work here \(RuntimeError: no space\): leave --compile out"
+    ):
+        train(small_options(write_textures(tmp_path / "pictures", 1), compile=True), Watched())
+
+
+def test_a_training_without_a_compiler_ends_before_anything_is_decoded(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", "from rcan_video.commands.train import main; main()"]
+    line += [str(write_textures(tmp_path / "pictures", 1)), "out.safetensors", "--patch", "12", "--compile"]
+    done = subprocess.run(
+        [*line, "--device", "cpu", "--cache", "cache"],
+        cwd=tmp_path,
+        env={**os.environ, "CXX": "no-such-compiler", "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 6
+    assert re.fullmatch(r"rcan-video-train: torch.compile does not .*no-such-compiler.*: leave --com.*\n", done.stderr)
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
 
 
 def test_it_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import click
 import pytest
 import torch
 from clips import make_clip, read_packets, read_video
@@ -25,6 +27,7 @@ from rcan_video.media.timeline import Timeline
 from rcan_video.network import checkpoint
 from rcan_video.options import DeviceOptions
 from rcan_video.progress import Silent
+from rcan_video.version import __version__
 
 FRAMES = 10
 
@@ -134,9 +137,7 @@ def test_a_named_pipe_is_neither_input_nor_output(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     with pytest.raises(InputError, match=r"is a pipe or a device: give it as standard input"):
         open_input(str(pipe))
-    with pytest.raises(
-        OutputError, match="is a pipe or a device: name a file, or for a video rcan-video INPUT - --form"
-    ):
+    with pytest.raises(OutputError, match=r"is a pipe or a device: name a file, or - \(with --format nut\) and send"):
         check_output("in.mp4", str(pipe), overwrite=True)
 
 
@@ -184,14 +185,27 @@ def test_a_log_that_nobody_reads_does_not_end_the_job(tmp_path: Path, stderr: st
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-@pytest.mark.parametrize("asked", [("--help",), ("--version",), ("in.mp4", "out.mp4", "--dry-run", "--device", "cpu")])
-def test_what_was_asked_for_and_cannot_be_printed(tmp_path: Path, asked: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("asked", ["-h", "--version", "--list-models", "in.mp4 out.mp4 --dry-run --device cpu"])
+def test_what_was_asked_for_and_cannot_be_printed(tmp_path: Path, asked: str) -> None:
     make_clip(tmp_path / "in.mp4", size=(32, 16), frames=2)
-    with Path("/dev/full").open("w") as full:
-        line = [sys.executable, "-m", "rcan_video", *asked]
-        done = subprocess.run(line, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert done.returncode == 4
-    assert done.stderr == "rcan-video: standard output cannot be written: the disk is full\n"
+    line = f'"{sys.executable}" -m rcan_video {asked}'
+    for into, code, said in (
+        ("> /dev/full", 4, "rcan-video: standard output cannot be written: the disk is full\n"),
+        ("| true; exit ${PIPESTATUS[0]}", 4, ""),  # whoever closed it knows
+        (">&-", 0, ""),  # and so does who gave none
+    ):
+        shell = ["bash", "-c", f"(sleep 0.2; {line}) {into}" if "true" in into else f"{line} {into}"]
+        done = subprocess.run(shell, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (code, said)
+
+
+@pytest.mark.parametrize("name", ["bench", "compare", "evaluate", "train", "upscale"])
+def test_every_command_has_its_help_and_version(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = importlib.import_module(f"rcan_video.commands.{name}")
+    for flag, words in (("-h", "Usage: name "), ("--help", "Usage: name "), ("--version", f" {__version__}")):
+        with pytest.raises(click.exceptions.Exit):
+            module.command.make_context("name", [flag])
+        assert words in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -568,6 +569,9 @@ def test_a_larger_network_begins_as_the_smaller_one_and_all_of_it_trains(init: R
             if isinstance(module, ChannelAttention):
                 module.conv_du[0].bias += 2 * span  # open: a squeezed channel below zero hides what it sees,
                 module.conv_du[2].weight /= span  # and so does a gate at one
+    for name, parameter in net.body.named_parameters():  # new blocks begin as He has it
+        if name.endswith("body.0.weight") and name not in dict(init.body.named_parameters()):
+            assert parameter.std().item() == pytest.approx(math.sqrt(2 / (9 * net.config.features)), rel=0.2), name
     trainable = {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
     before = {name: parameter.detach().clone() for name, parameter in trainable.items()}
     optimizer = torch.optim.Adam(trainable.values(), lr=1e-3)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
+from rcan_video.commands.asked import help_and_version
 from rcan_video.commands.saying import print_result
 from rcan_video.commands.shell import run_command
 from rcan_video.options import EngineName, ModelOptions, Precision
-from rcan_video.version import __version__
 
 if TYPE_CHECKING:
     from rcan_video.commands.measure import EngineFigures, Figures
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _DEFAULT_MODEL = ModelOptions()
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.command(context_settings={"max_content_width": 80})
 @click.argument("clip", metavar="CLIP")
 @click.option("-s", "--scale", type=click.IntRange(1, 8), default=2, show_default=True, help="Enlargement.")
 @click.option("-m", "--model", default=_DEFAULT_MODEL.model, show_default=True, help="Bundled weights or a path.")
@@ -45,7 +45,7 @@ _DEFAULT_MODEL = ModelOptions()
 @click.option("--ray", metavar="ADDRESS", help="Measure a Ray cluster against one worker instead (auto, local).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.version_option(__version__, prog_name="rcan-video-bench", message="%(prog)s %(version)s")
+@help_and_version("rcan-video-bench")
 def command(
     clip: str,
     scale: int,

@@ -7,11 +7,11 @@ from typing import get_args
 
 import click
 
+from rcan_video.commands.asked import help_and_version
 from rcan_video.commands.params import Seconds
 from rcan_video.commands.saying import saying
 from rcan_video.commands.shell import run_command
 from rcan_video.options import CompareOptions, Deinterlace
-from rcan_video.version import __version__
 
 _NAME = "rcan-video-compare"
 _DEFAULT = CompareOptions("", "", "report.html")
@@ -21,7 +21,7 @@ Exit codes: 0 all well, 1 a bug, 2 wrong usage, 3 input, 4 output, 130 interrupt
 """
 
 
-@click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.command(epilog=_EPILOG, context_settings={"max_content_width": 80})
 @click.argument("source", metavar="SOURCE")
 @click.argument("output", metavar="OUTPUT")
 @click.option(
@@ -50,7 +50,7 @@ Exit codes: 0 all well, 1 a bug, 2 wrong usage, 3 input, 4 output, 130 interrupt
 @click.option("-y", "--overwrite", is_flag=True, help="Replace an existing report.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors alone.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.version_option(__version__, prog_name=_NAME, message="%(prog)s %(version)s")
+@help_and_version(_NAME)
 def command(
     source: str,
     output: str,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
+from rcan_video.commands.asked import help_and_version
 from rcan_video.commands.params import ModelName
 from rcan_video.commands.saying import print_result, saying
 from rcan_video.commands.shell import run_command
 from rcan_video.options import SCALES, EvalOptions, ModelOptions
-from rcan_video.version import __version__
 
 _NAME = "rcan-video-eval"
 
@@ -29,7 +29,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     return found
 
 
-@click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.command(epilog=_EPILOG, context_settings={"max_content_width": 80})
 @click.argument("hr", metavar="HR...", nargs=-1, required=True)
 @click.option("--lr", metavar="PATH", help="Small pictures or videos by the same names.  [default: HR, reduced]")
 @click.option("--sr", "results", metavar="PATH", multiple=True, help="Finished enlargements; may be repeated.")
@@ -61,7 +61,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option("-y", "--overwrite", is_flag=True, help="Replace existing files.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the table and errors alone.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.version_option(__version__, prog_name=_NAME, message="%(prog)s %(version)s")
+@help_and_version(_NAME)
 def command(
     hr: tuple[str, ...],
     lr: str | None,

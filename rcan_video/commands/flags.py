@@ -8,6 +8,7 @@ from typing import Any, get_args
 import click
 
 from rcan_video.commands import config, lists
+from rcan_video.commands.asked import printed
 from rcan_video.commands.completion import SHELLS, print_completion
 from rcan_video.commands.display import ProgressName
 from rcan_video.commands.look import PreviewTime
@@ -255,7 +256,7 @@ STANDING = (
             standing=False,
             is_eager=True,
             expose_value=False,
-            callback=lists.printed(make),
+            callback=printed(make),
             help=text,
         )
         for name, make, text in (

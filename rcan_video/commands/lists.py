@@ -3,23 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import click
-
-from rcan_video.commands.saying import print_result
-
-
-def printed(make: Callable[[], str]) -> Callable[[click.Context, click.Parameter, bool], None]:
-    """The callback of an eager flag that prints what ``make`` gives, and ends the command."""
-
-    def callback(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-        if value and not ctx.resilient_parsing:
-            print_result(make())
-            ctx.exit()
-
-    return callback
 
 
 def models() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import io
 from fractions import Fraction
 
 import click
@@ -10,7 +10,7 @@ import click
 from rcan_video.commands.params import Seconds
 from rcan_video.commands.saying import print_result
 from rcan_video.options import Options
-from rcan_video.progress import Progress, Silent
+from rcan_video.progress import Progress
 from rcan_video.progress.plain import Plain
 
 
@@ -43,10 +43,12 @@ def say_dry_run(options: Options, *, as_json: bool, quiet: bool) -> None:
     """``rcan-video INPUT OUTPUT --dry-run``: on standard output, because that is what was asked for."""
     from rcan_video.dry_run import rehearse
 
-    words = Silent() if as_json or quiet else Plain(sys.stdout, verbose=True)
+    said = io.StringIO()  # printed at once: lines of progress may be lost, what was asked for may not
+    words = Plain(said, verbose=True)
     forecast = rehearse(options, words)
+    for line in forecast.lines():
+        words.notice(line)
     if as_json:
         print_result(forecast.json())
-        return
-    if not quiet:
-        print_result("\n".join(f"rcan-video: {line}" for line in forecast.lines()))
+    elif not quiet:
+        print_result(said.getvalue().rstrip("\n"))

@@ -27,20 +27,11 @@ def saying(name: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
 
 
 def print_result(text: str) -> None:
-    """Print what a command was asked for. Raises as ``printing``."""
-    with printing():
-        click.echo(text)
-
-
-@contextlib.contextmanager
-def printing() -> Iterator[None]:
-    """Where standard output is written. Raises PipeClosed where nobody reads it, OutputError where it cannot be
+    """Print what a command was asked for. Raises PipeClosed where nobody reads it, OutputError where it cannot be
     written."""
     try:
-        yield
-    except OSError as error:
-        if error.filename is not None:  # of another file
-            raise
+        click.echo(text)
+    except OSError:
         from rcan_video.media.files import output_errors  # with FFmpeg, which lists and completion do without
 
         with Path(os.devnull).open("w") as nowhere:

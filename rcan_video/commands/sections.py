@@ -37,7 +37,7 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, usages: tuple[str, ...] = (), **settings: Any) -> None:
         settings.setdefault("context_settings", {})
-        settings["context_settings"] |= {"help_option_names": ["-h", "--help"], "max_content_width": WIDTH}
+        settings["context_settings"] |= {"max_content_width": WIDTH}
         super().__init__(*args, **settings)
         self.usages = usages
 

@@ -16,7 +16,6 @@ from click.core import ParameterSource
 
 from rcan_video.commands.completion import complete
 from rcan_video.commands.config import files_read
-from rcan_video.commands.saying import printing
 from rcan_video.errors import Interrupted, PipeClosed, RcanVideoError, bug_sentence, did_you_mean
 
 if TYPE_CHECKING:
@@ -61,9 +60,7 @@ def _run(command: click.Command, name: str, *, debug: bool) -> int:
     shell = Shell(name)
     try:
         # Not command.main(): that takes any EOFError for Ctrl-D and any broken pipe for its own.
-        with printing():  # --help and --version
-            context = command.make_context(name, sys.argv[1:], obj=shell)
-        with context:
+        with command.make_context(name, sys.argv[1:], obj=shell) as context:
             command.invoke(context)
         return 0
     except click.exceptions.Exit as done:

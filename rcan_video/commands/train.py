@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
+from rcan_video.commands.asked import help_and_version
 from rcan_video.commands.params import ModelName, Number
 from rcan_video.commands.shell import run_command
 from rcan_video.options import SCALES, TrainOptions
 from rcan_video.progress import duration_text
-from rcan_video.version import __version__
 
 _EPILOG = """
 The same command again goes on where the training was cut off. Exit codes: 0 all well, 1 a bug, 2 wrong usage,
@@ -30,7 +30,7 @@ def _default(name: str) -> dict[str, Any]:
     return {"default": getattr(_DEFAULT, name), "show_default": True}
 
 
-@click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.command(epilog=_EPILOG, context_settings={"max_content_width": 80})
 @click.argument("data", metavar="DATA...", nargs=-1, required=True)
 @click.argument("output", metavar="OUT.safetensors")
 @click.option("-s", "--scale", type=click.Choice([str(s) for s in SCALES]), **_default("scale"), help="Enlargement.")
@@ -92,7 +92,7 @@ def _default(name: str) -> dict[str, Any]:
 @click.option("-y", "--overwrite", is_flag=True, help="Replace an existing OUT.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors alone.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.version_option(__version__, prog_name="rcan-video-train", message="%(prog)s %(version)s")
+@help_and_version("rcan-video-train")
 def command(scale: str, quiet: bool, debug: bool, **options: Any) -> None:
     """Train an RCAN on the pictures and videos DATA (files, or folders of them), and
     write it as safetensors in the layout of the official code.

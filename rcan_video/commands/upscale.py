@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from rcan_video.commands import flags
+from rcan_video.commands.asked import help_and_version
 from rcan_video.commands.config import NAME, files_read
 from rcan_video.commands.display import open_display
 from rcan_video.commands.look import say_dry_run, write_preview
@@ -18,7 +19,6 @@ from rcan_video.commands.shell import Shell, run_command
 from rcan_video.errors import InputError, damage_sentence
 from rcan_video.options import BatchOptions, Options
 from rcan_video.progress import Display
-from rcan_video.version import __version__
 
 _EPILOG = """
 Exit codes: 0 all well, 1 a bug, 2 wrong usage, 3 input (where the output is there all the same: its
@@ -35,7 +35,7 @@ damaged parts were stepped over), 4 output, 5 weights, 6 device or memory, 7 the
 )
 @click.argument("paths", type=PathName(), metavar="INPUT", nargs=-1)
 @flags.with_options(*flags.ALL)
-@click.version_option(__version__, prog_name="rcan-video", message="%(prog)s %(version)s")
+@help_and_version("rcan-video")
 @click.pass_context
 def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None:
     """Upscale the video INPUT into OUTPUT with RCAN, frame by frame.

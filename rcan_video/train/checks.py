@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from rcan_video.durable import same_file
+from rcan_video.engine.compiled import check_compiler
 from rcan_video.errors import OutputError, UsageError
 from rcan_video.options import TrainOptions
 from rcan_video.train.journal import LATEST
@@ -14,7 +15,7 @@ from rcan_video.train.state import has_state
 from rcan_video.train.video import SIDE
 
 
-def check_output(output: Path, folder: Path, *, overwrite: bool) -> None:
+def check_result(output: Path, folder: Path, *, overwrite: bool) -> None:
     """Whether the result can be written at the end. Raises OutputError."""
     parent = output.absolute().parent
     if output.suffix != ".safetensors":
@@ -47,10 +48,13 @@ def check_options(options: TrainOptions, output: Path, folder: Path) -> None:
 
 
 def check_processes(options: TrainOptions, processes: Processes) -> None:
-    """Options that these processes or their device cannot have. Raises UsageError."""
-    if options.temporal and len(processes.places(options.batch)) % 2:
+    """Options that these processes or their device cannot have. Raises UsageError, DeviceError."""
+    share = len(processes.places(options.batch))
+    if options.temporal and share % 2:
         raise UsageError(
             f"--temporal takes pairs of frames: give a --batch that is a multiple of {2 * processes.count}"
         )
     if options.precision == "half" and processes.device.type != "cuda":
         raise UsageError(f"--precision half is for CUDA, not {processes.device.type}: give --precision bf16 or single")
+    if options.compile:
+        check_compiler(processes.device)

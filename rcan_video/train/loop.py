@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Sequence
@@ -11,12 +12,12 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn.utils import parametrize
 
-from rcan_video.engine.compiled import compiled
+from rcan_video.engine.compiled import compiled, compiling
 from rcan_video.engine.memory import is_oom, keep_freed_memory
 from rcan_video.errors import Interrupted, NotFinite, OutOfMemory
 from rcan_video.network.catalog import LoadedModel, load_model
 from rcan_video.options import TrainOptions
-from rcan_video.train.checks import check_options, check_output, check_processes
+from rcan_video.train.checks import check_options, check_processes, check_result
 from rcan_video.train.journal import Journal, Watch
 from rcan_video.train.optimizers import optimizers
 from rcan_video.train.prepare import Prepared, prepare
@@ -40,7 +41,7 @@ def train(options: TrainOptions, watch: Watch) -> None:
     """
     output = Path(options.output)
     folder = Path(options.state) if options.state else output.with_name(f"{output.name}.train")
-    check_output(output, folder, overwrite=options.overwrite)
+    check_result(output, folder, overwrite=options.overwrite)
     check_options(options, output, folder)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -140,7 +141,8 @@ def _train(
             if options.temporal:  # against the pictures themselves: a teacher may flicker, too
                 loss = loss + options.temporal * unsteadiness((found - large) / config.rgb_range)
             net.zero_grad()
-            scaler.scale(loss).backward()
+            with compiling() if options.compile else contextlib.nullcontext():
+                scaler.scale(loss).backward()
             _follow(average, net, min(_AVERAGE, (step + 1) / (step + 10)))
         move(net, movers, scaler)
         losses += distance.detach()

@@ -15,9 +15,10 @@ from rcan_video.train.start import Structure
 
 _ALWAYS = ("batch", "patch", "optimizer", "factors", "precision", "learning_rate", "warmup", "decay", "fourier", "seed")
 _VIDEO = ("clean", "sequences", "temporal")  # with that degradation alone
+_SWITCHES = ("sharpen", "compile")  # where they are on; compiled, a network rounds otherwise
 _SOURCES = ("init", "teacher")
 
-WHERE_ON = ("sharpen", "sharpening", *_SOURCES)
+WHERE_ON = (*_SWITCHES, "sharpening", *_SOURCES)
 """Parts of a recipe that are there only where they are on: what a program of today knows and one of yesterday did not
 is no other training as long as it is off."""
 
@@ -27,8 +28,7 @@ def chosen(options: TrainOptions) -> dict[str, Any]:
     business."""
     names = [*_ALWAYS, "degradation", *(_VIDEO if options.degradation == "video" else ())]
     found = {name: getattr(options, name) for name in names}
-    if options.sharpen:
-        found["sharpen"] = options.sharpen
+    found |= {name: value for name in _SWITCHES if (value := getattr(options, name))}
     return found | {name: Path(given).name for name in _SOURCES if (given := getattr(options, name))}
 
 

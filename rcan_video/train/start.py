@@ -62,7 +62,7 @@ def starting_point(shape: Structure, init: RCAN | None, patches: Patches, option
     if init is None:
         _set_body(net)
     else:
-        if init.config != net.config:
+        if replace(init.config, upscale=net.config.upscale) != net.config:
             _set_body(net)
         for part in ("sub_mean", "head", "add_mean"):
             _embed(net.get_submodule(part), init.get_submodule(part))
