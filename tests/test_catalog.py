@@ -29,6 +29,7 @@ BUNDLED = [
     ("fast", 3),
     ("fast", 4),
     ("fast-video", 2),
+    ("fast-video", 4),
 ]
 SMALL = RCANConfig(groups=1, blocks=1, features=8, reduction=4, upscale=3)
 
