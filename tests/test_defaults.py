@@ -150,7 +150,7 @@ def test_the_environment_knows_flags_and_lists(asked: Callable[..., Options], mo
         ("nobody = 1", "rcan-video.toml sets 'nobody', which is no option"),
         ("restart = true", "rcan-video.toml sets 'restart', which belongs on the command line"),
         ("config = 'x'", "rcan-video.toml sets 'config', which belongs on the command line"),
-        ("help = true", "rcan-video.toml sets 'help', which is no option"),
+        ("help = true", "rcan-video.toml sets 'help', which belongs on the command line"),
         ("no-audio = 'yes'", "rcan-video.toml sets no-audio to 'yes': write true or false"),
         ("crf = true", "rcan-video.toml sets crf to True: write a text or a number"),
         ("crf = 'low'", "'low' is not a valid float range (from rcan-video.toml)"),

@@ -141,7 +141,7 @@ def test_sizes_that_make_no_sense(
 
 def test_the_factors_of_a_model() -> None:
     assert scales("fast") == (2, 3, 4)
-    assert scales("fast-video") == (2,)
+    assert scales("fast-video") == (2, 4)
     with pytest.raises(WeightsError, match="fats: there is no such file"):
         scales("fats")
 
