@@ -235,6 +235,7 @@ class CompareOptions:
 
 
 Degradation = Literal["bicubic", "video"]
+Equivariant = Literal[0, 4, 8]
 Tail = Literal["short", "standard"]
 TrainOptimizer = Literal["adam", "muon"]
 TrainPrecision = Literal["auto", "single", "half", "bf16"]
@@ -252,6 +253,7 @@ class TrainOptions:
     ``teacher`` is a checkpoint whose pictures are aimed at as much as the originals.
     With the degradation "video", ``clean`` is the share of patches that is reduced alone, and ``sequences`` the number
     of short compressed clips; ``temporal`` weighs how much the error differs between two frames of one.
+    ``equivariant`` ties kernels so that the network is, under 4 (flips) or 8 positions (and quarter turns); 0 is off.
     ``factors`` trains kernels as sums of themselves and a product of factors; the optimizer "muon" takes plain ones.
     ``compile`` computes the groups through torch.compile.
     Intervals: ``log_every`` and ``validate_every`` in iterations, ``save_every`` in seconds. ``state`` None is a folder
@@ -267,6 +269,7 @@ class TrainOptions:
     reduction: int | None = None
     unshuffle: bool = False
     tail: Tail | None = None
+    equivariant: Equivariant = 0
     factors: bool = True
     init: str | None = None
     teacher: str | None = None

@@ -14,7 +14,7 @@ import click
 from rcan_video.commands.asked import help_and_version
 from rcan_video.commands.params import ModelName, Number
 from rcan_video.commands.shell import run_command
-from rcan_video.options import SCALES, TrainOptions
+from rcan_video.options import SCALES, Equivariant, TrainOptions
 from rcan_video.progress import duration_text
 
 _EPILOG = """
@@ -24,6 +24,7 @@ The same command again goes on where the training was cut off. Exit codes: 0 all
 
 _DEFAULT = TrainOptions((), "")
 _PLAIN_SECONDS = 30.0
+_POSITIONS: dict[str, Equivariant] = {"off": 0, "4": 4, "8": 8}
 
 
 def _default(name: str) -> dict[str, Any]:
@@ -40,6 +41,13 @@ def _default(name: str) -> dict[str, Any]:
 @click.option("--reduction", type=click.IntRange(1), help="Of the attention.  [default: 4, or as in --init]")
 @click.option("--unshuffle", is_flag=True, help="Compute at half the input's size, behind a pixel unshuffle.")
 @click.option("--tail", type=click.Choice(["short", "standard"]), help="Upscaler.  [default: short, or as in --init]")
+@click.option(
+    "--equivariant",
+    type=click.Choice([*_POSITIONS]),
+    default="off",
+    show_default=True,
+    help="Tie kernels: a turned picture comes out turned. 4: by flips, 8: by quarter turns as well.",
+)
 @click.option("--factors/--no-factors", **_default("factors"), help="Train each kernel as K + A*K*B.")
 @click.option("--init", type=ModelName(), metavar="NAME|PATH", help="Checkpoint to start from, of any scale.")
 @click.option(
@@ -93,7 +101,7 @@ def _default(name: str) -> dict[str, Any]:
 @click.option("-q", "--quiet", is_flag=True, help="Print errors alone.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @help_and_version("rcan-video-train")
-def command(scale: str, quiet: bool, debug: bool, **options: Any) -> None:
+def command(scale: str, equivariant: str, quiet: bool, debug: bool, **options: Any) -> None:
     """Train an RCAN on the pictures and videos DATA (files, or folders of them), and
     write it as safetensors in the layout of the official code.
 
@@ -104,7 +112,7 @@ def command(scale: str, quiet: bool, debug: bool, **options: Any) -> None:
     # torchrun starts many of these; one of them speaks.
     watch = Silent() if quiet or os.environ.get("RANK", "0") != "0" else _watch()
     try:
-        train(TrainOptions(scale=int(scale), **options), watch)
+        train(TrainOptions(scale=int(scale), equivariant=_POSITIONS[equivariant], **options), watch)
     finally:
         watch.close()
 

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from rcan_video.engine.compiled import compiled, compiling
 from rcan_video.engine.memory import is_oom, keep_freed_memory
 from rcan_video.errors import Interrupted, NotFinite, OutOfMemory
-from rcan_video.network.catalog import LoadedModel, load_model
+from rcan_video.network.catalog import LoadedModel
 from rcan_video.options import TrainOptions
 from rcan_video.train.checks import check_options, check_processes, check_result
 from rcan_video.train.journal import Journal, Watch
@@ -24,9 +24,10 @@ from rcan_video.train.prepare import Prepared, prepare
 from rcan_video.train.processes import Processes, joined
 from rcan_video.train.recipe import recipe
 from rcan_video.train.reparam import collapsed, factorise
-from rcan_video.train.start import Structure, describe, starting_point, structure, to_range
+from rcan_video.train.start import Structure, describe, load_init, starting_point, structure, to_range
 from rcan_video.train.state import StateFolder, has_state
 from rcan_video.train.store import allow_many_files
+from rcan_video.train.symmetry import keep_symmetric
 from rcan_video.train.teacher import Teacher, load_teacher
 
 _LAST_RATE = 1e-6
@@ -47,7 +48,7 @@ def train(options: TrainOptions, watch: Watch) -> None:
         torch.set_num_threads(options.threads)
     keep_freed_memory()
     allow_many_files()
-    init = None if options.init is None else load_model(options.init)
+    init = None if options.init is None else load_init(options.init, options.scale)
     teacher = None if options.teacher is None else load_teacher(options.teacher, options.scale)
     shape = structure(options, init.net if init else None)
     torch.set_flush_denormal(True)  # arithmetic on vanishing gradients is a hundred times slower otherwise
@@ -106,6 +107,8 @@ def _train(
         factorise(net)
     net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     movers = optimizers(net, options.optimizer)
+    if options.equivariant:
+        keep_symmetric(net, options.equivariant)
     if groups != torch.float32:  # these alone, as the engine: pictures pass through the ends exactly
         net.body.forward = torch.autocast(device.type, groups)(net.body.forward)
     if options.compile:

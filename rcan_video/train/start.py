@@ -20,15 +20,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcan_video.errors import UsageError
+from rcan_video.network.catalog import LoadedModel, entries, load_model
 from rcan_video.network.rcan import RCAB, RCAN, RCANConfig, ResidualGroup
 from rcan_video.options import Tail, TrainOptions
 from rcan_video.train.data import Patches
+from rcan_video.train.symmetry import asymmetry, symmetrise
 from rcan_video.train.tails import is_short, least_features, short_form, shortened, standard_form
 
 FAST = RCANConfig(groups=2, blocks=6, features=16, reduction=4, rgb_range=1.0, mean_shift=False)
 """The structure of a new network where the user asks for no other; samples in 0..1, as most programs take them."""
 
 _FIT_STEPS = range(2**31, 2**31 + 32)  # batches for the tail's fit, far from those that training will see
+_ASYMMETRY = 1e-3  # of an equivariant checkpoint, at most: half precision rounds to less
 _RIDGE = 1e-5  # of the mean power of the features: keeps the fit small where they say the same thing twice
 
 
@@ -40,6 +43,13 @@ class Structure:
     tail: Tail
 
 
+def load_init(model: str, scale: int) -> LoadedModel:
+    """The network called ``model``, a bundled name or a path, that training for ``scale`` begins as: of a bundled name
+    the weights for that scale, where there are none those for 2. Raises WeightsError as ``load_model`` does."""
+    bundled = any((entry.name, entry.scale) == (model, scale) for entry in entries())
+    return load_model(model, scale if bundled else None)
+
+
 def structure(options: TrainOptions, init: RCAN | None) -> Structure:
     """What the options ask for, and where they do not say what ``init`` has, the checkpoint to start from.
 
@@ -48,6 +58,8 @@ def structure(options: TrainOptions, init: RCAN | None) -> Structure:
     if init is not None and init.config.colors != 3:
         raise UsageError(f"{options.init}: has {init.config.colors} colour, training is on RGB; give weights with 3")
     config = _config(options, init)
+    if options.equivariant:
+        _check_equivariant(config, init, options)
     tail = options.tail or ("short" if init is None or short_form(init) is not None else "standard")
     if tail == "short":
         _check_short(config)
@@ -59,17 +71,20 @@ def starting_point(shape: Structure, init: RCAN | None, patches: Patches, option
     CPU, not yet factorised."""
     torch.manual_seed(options.seed)
     net = RCAN(shape.config)
+    tail = False
     if init is None:
-        _set_body(net)
+        _set_body(net, options.equivariant)
     else:
         if replace(init.config, upscale=net.config.upscale) != net.config:
-            _set_body(net)
+            _set_body(net, options.equivariant)
         for part in ("sub_mean", "head", "add_mean"):
             _embed(net.get_submodule(part), init.get_submodule(part))
         _embed_body(net, init)
-        if init.config.upscale == shape.config.upscale and _take_tail(net, init, shape.tail):
-            return net
-    _fit_tail(net, patches, options.batch, shape.tail)
+        tail = init.config.upscale == shape.config.upscale and _take_tail(net, init, shape.tail)
+    if not tail:
+        _fit_tail(net, patches, options.batch, shape.tail)
+    if options.equivariant:
+        symmetrise(net, options.equivariant)
     return net
 
 
@@ -97,6 +112,16 @@ def _config(options: TrainOptions, init: RCAN | None) -> RCANConfig:
     return config
 
 
+def _check_equivariant(config: RCANConfig, init: RCAN | None, options: TrainOptions) -> None:
+    order = options.equivariant
+    least = 0 if init else order * config.colors  # a field for each colour, which the head passes on
+    if config.features % order or config.features < least:
+        some = f"a multiple of {order}" + (f", {least} or more," if least else "")
+        raise UsageError(f"--equivariant {order} takes {some} for --features, not {config.features}")
+    if init is not None and asymmetry(init, order) > _ASYMMETRY:
+        raise UsageError(f"{options.init}: was not trained with --equivariant {order}; leave it out, or --init")
+
+
 def _check_short(config: RCANConfig) -> None:
     if config.activation != "relu":
         raise UsageError("a network with SiLU has activations in its tail; give --tail standard")
@@ -108,8 +133,9 @@ def _check_short(config: RCANConfig) -> None:
 
 
 @torch.no_grad()
-def _set_body(net: RCAN) -> None:
-    """He initialisation (He et al., arXiv 1502.01852), less of it at the end of each residual branch."""
+def _set_body(net: RCAN, order: int) -> None:
+    """He initialisation (He et al., arXiv 1502.01852), less of it at the end of each residual branch; equivariant
+    under ``order`` positions, where that is not 0. The head passes the colours on."""
     for module in net.modules():
         if isinstance(module, RCAB):
             _randomise(module.body[0], 1.0)
@@ -119,10 +145,18 @@ def _set_body(net: RCAN) -> None:
     _randomise(net.body[-1], 0.02)
     head = net.head[-1]
     _randomise(head, 0.5)
+    if order:
+        symmetrise(net, order)
+        for conv in [*net.head.modules(), *net.body.modules()]:
+            if isinstance(conv, nn.Conv2d) and conv.bias is not None:
+                conv.weight.mul_(math.sqrt(order))  # as large as they were: the mean of independent values is less
+                conv.bias.mul_(math.sqrt(order))
     assert isinstance(head, nn.Conv2d)
-    for channel in range(min(head.in_channels, head.out_channels)):
-        head.weight[channel] = 0.0
-        head.weight[channel, channel, 1, 1] = 1.0
+    field = order or 1
+    for color in range(min(head.in_channels, head.out_channels // field)):
+        channels = slice(color * field, (color + 1) * field)
+        head.weight[channels] = 0.0
+        head.weight[channels, color, 1, 1] = 1.0
 
 
 def _randomise(conv: nn.Module, gain: float) -> None:
