@@ -253,7 +253,8 @@ class TrainOptions:
     ``teacher`` is a checkpoint whose pictures are aimed at as much as the originals.
     With the degradation "video", ``clean`` is the share of patches that is reduced alone, and ``sequences`` the number
     of short compressed clips; ``temporal`` weighs how much the error differs between two frames of one.
-    ``equivariant`` ties kernels so that the network is, under 4 (flips) or 8 positions (and quarter turns); 0 is off.
+    ``equivariant`` ties kernels so that a picture in another of 4 (flips) or 8 positions (quarter turns as well) comes
+    out in that position; 0 is off.
     ``factors`` trains kernels as sums of themselves and a product of factors; the optimizer "muon" takes plain ones.
     ``compile`` computes the groups through torch.compile.
     Intervals: ``log_every`` and ``validate_every`` in iterations, ``save_every`` in seconds. ``state`` None is a folder

@@ -140,8 +140,12 @@ def test_compiled_for_good(plane: Tensor) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute:UserWarning")
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"factors": False, "optimizer": "muon", "precision": "bf16", "learning_rate": 1e-4}],
-    ids=["factors", "muon, bf16"],
+    [
+        {},
+        {"factors": False, "optimizer": "muon", "precision": "bf16", "learning_rate": 1e-4},
+        {"features": 12, "equivariant": 4},
+    ],
+    ids=["factors", "muon, bf16", "equivariant, factors"],
 )
 def test_a_training_compiled_for_good_learns_the_same(tmp_path: Path, changes: dict[str, Any]) -> None:
     from torch._dynamo.utils import counters

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 from train_helpers import Watched, small_options, write_textures
 
 from rcan_video import errors
@@ -18,10 +20,11 @@ from rcan_video.train.data import Patches
 from rcan_video.train.loop import train
 from rcan_video.train.prepare import prepare
 from rcan_video.train.start import load_init, starting_point, structure
-from rcan_video.train.symmetry import Mean, asymmetry, keep_symmetric, symmetrise
-from rcan_video.train.tails import shortened
+from rcan_video.train.symmetry import Mean, asymmetry, keep_symmetric, mean, symmetrise
+from rcan_video.train.tails import official, shortened
 
 FLIPS = range(4)  # of the positions of ``in_position``
+LIKE_INIT: dict[str, Any] = {"features": None, "groups": None, "blocks": None}
 
 
 @pytest.fixture
@@ -35,6 +38,22 @@ def trained(pictures: Path, **changes: Any) -> tuple[Watched, Path]:
     return watched, Path(options.output)
 
 
+def prepared(pictures: Path, **changes: Any) -> Patches:
+    return prepare(small_options(pictures, **changes), lambda text: None).patches
+
+
+def begun(pictures: Path, as_: RCAN | None, **changes: Any) -> RCAN:
+    """The network that training with these options begins with."""
+    options = small_options(pictures, **changes)
+    return starting_point(structure(options, as_), as_, prepared(pictures, **changes), options)
+
+
+def random_net(**changes: Any) -> RCAN:
+    torch.manual_seed(3)
+    shape = {"groups": 2, "blocks": 2, "features": 24, "reduction": 4, "rgb_range": 1.0} | changes
+    return shortened(RCAN(RCANConfig(**shape)))
+
+
 @torch.no_grad()
 def difference(net: RCAN, position: int, side: int = 12) -> float:
     """What it makes of a picture against what it makes of that in another position, as a share of the range."""
@@ -43,20 +62,21 @@ def difference(net: RCAN, position: int, side: int = 12) -> float:
     return float((net(x) - in_position(net, x, position)).abs().max()) / net.config.rgb_range
 
 
-def random_net(short: bool = False, **changes: Any) -> RCAN:
-    torch.manual_seed(3)
-    net = RCAN(RCANConfig(**{"groups": 2, "blocks": 2, "features": 24, "reduction": 4, "rgb_range": 1.0} | changes))
-    return shortened(net) if short else net
+def largest_difference(net: RCAN, order: int, side: int = 12) -> float:
+    return max(difference(net, position, side) for position in (FLIPS if order == 4 else range(POSITIONS)))
+
+
+def spread(values: Tensor) -> float:
+    return float(values.detach().std())
 
 
 @pytest.mark.parametrize("order", [4, 8])
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"short": True, "upscale": upscale} for upscale in (2, 3, 4)),
         *({"upscale": upscale} for upscale in (1, 2, 3, 4)),
         {"upscale": 4, "unshuffle": 2},
-        {"upscale": 8, "unshuffle": 2, "short": True},
+        {"upscale": 8, "unshuffle": 2, "features": 48},
         {"activation": "silu", "residual_scale": 0.5},
         {"mean_shift": False},
         {"rgb_range": 255.0},
@@ -65,19 +85,19 @@ def random_net(short: bool = False, **changes: Any) -> RCAN:
 )
 def test_a_symmetrised_network_makes_of_a_turned_picture_the_same_turned(changes: dict[str, Any], order: int) -> None:
     net = random_net(**changes)
-    assert min(difference(net, position) for position in range(1, POSITIONS)) > 1e-3
+    side = 12 if "unshuffle" in changes else 11  # which extends an odd side on the right and below alone
+    assert min(difference(net, position, side) for position in range(1, POSITIONS)) > 1e-3
     symmetrise(net, order)
-    for position in FLIPS if order == 4 else range(POSITIONS):
-        assert difference(net, position) < 1e-5
+    assert largest_difference(net, order, side) < 1e-5
     if order == 4:
-        assert difference(net, 4) > 1e-3  # a transposition is another matter
+        assert difference(net, 4, side) > 1e-3  # a transposition is another matter
     again = {name: parameter.clone() for name, parameter in net.named_parameters()}
     symmetrise(net, order)
     for name, parameter in net.named_parameters():
         assert torch.allclose(parameter, again[name], rtol=0, atol=1e-6), name
 
 
-def test_asymmetry_is_of_what_order_it_is_asked_for() -> None:
+def test_asymmetry_is_of_the_order_that_it_is_asked_for() -> None:
     net = random_net()
     assert asymmetry(net, 8) > 0.1
     symmetrise(net, 4)
@@ -87,41 +107,62 @@ def test_asymmetry_is_of_what_order_it_is_asked_for() -> None:
 
 
 def test_the_gradient_of_a_mean_is_what_autograd_says() -> None:
-    net = random_net()
+    net = random_net(mean_shift=False)
     keep_symmetric(net, 8)
-    found = {id(module): module for module in net.modules() if isinstance(module, Mean)}
-    assert len(found) == len(list(net.parameters())) - 4  # all but the mean shifts
-    for mean in found.values():
-        places = mean.get_buffer("places")
+    found = {id(module.places): module.places for module in net.modules() if isinstance(module, Mean)}
+    assert len(found) == 9  # of head, body, both of attention, tail, and biases: shared by all blocks
+    assert not list(net.buffers())  # which torchrun would send about at every step
+    for places in found.values():
         values = torch.randn(places.shape[1], dtype=torch.float64, requires_grad=True)
         weights = torch.randn_like(values)
         (theirs,) = torch.autograd.grad(values[places].mean(0) @ weights, values)
-        (mine,) = torch.autograd.grad(mean(values) @ weights, values)
+        (mine,) = torch.autograd.grad(mean(values, places) @ weights, values)
         assert torch.allclose(mine, theirs)
 
 
-def test_a_new_network_begins_equivariant_with_all_colours_and_as_large_kernels(pictures: Path) -> None:
-    options = small_options(pictures, features=24, equivariant=8)
-    net = starting_point(structure(options, None), None, prepared(pictures), options)
-    plain = starting_point(structure(options, None), None, prepared(pictures), small_options(pictures, features=24))
-    assert max(difference(net, position) for position in range(POSITIONS)) < 1e-5
+@pytest.mark.parametrize("order", [4, 8])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"features": 40}, {"scale": 3}, {"scale": 4, "patch": 18}, {"unshuffle": True, "features": 48}],
+    ids=str,
+)
+def test_a_new_network_begins_as_good_as_one_without(pictures: Path, changes: dict[str, Any], order: int) -> None:
+    size = {"features": 24, "batch": 16, "patch": 24} | changes  # enough to fit a tail to
+    plain, tied = (begun(pictures, None, **size, equivariant=number) for number in (0, order))
+    assert largest_difference(tied, order) < 1e-5
+    small, large = (samples.float() / 255 for samples in prepared(pictures, **size).batch(7, range(16)))
+    with torch.no_grad():
+        edge = 6 * large.shape[-1] // small.shape[-1]  # where padding is seen, which no tail was fitted to
+        off = [(net(small) - large)[..., edge:-edge, edge:-edge] for net in (tied, plain)]
+        with_ties, without = (float(error.square().mean()) for error in off)
+    assert with_ties < 1.3 * without
+    for name, parameter in tied.body.named_parameters():
+        theirs = spread(plain.body.get_parameter(name))
+        if name.endswith("weight"):  # as large as the others
+            assert spread(parameter) == pytest.approx(theirs, rel=0.4), name
+        else:
+            assert spread(parameter) <= theirs + 1e-6, name
+    if changes == {"features": 40}:
+        assert spread(tied.head[-1].weight[24:]) == pytest.approx(spread(plain.head[-1].weight[24:]), rel=0.4)
+
+
+def test_the_head_of_a_new_network_passes_each_colour_on_in_a_field_of_its_own(pictures: Path) -> None:
     x = torch.rand(1, 3, 6, 6)
     with torch.no_grad():
-        assert torch.equal(net.head(x), x.repeat_interleave(8, dim=1))
-        for name, parameter in net.named_parameters():
-            if name.startswith("body") and parameter.shape[2:] == (3, 3):
-                assert float(parameter.std()) == pytest.approx(float(plain.get_parameter(name).std()), rel=0.25), name
-
-
-def prepared(pictures: Path) -> Patches:
-    return prepare(small_options(pictures), lambda text: None).patches
+        head = begun(pictures, None, features=24, equivariant=8).head
+        assert torch.equal(head(x), x.repeat_interleave(8, dim=1))
+        behind = begun(pictures, None, features=48, equivariant=8, unshuffle=True).head(x)
+        for color in range(3):  # sees its four sub-pixels, each twice
+            field = behind[:, color * 8 : color * 8 + 8]
+            seen = F.pixel_unshuffle(x[:, color : color + 1], 2).repeat(1, 2, 1, 1)
+            assert torch.allclose(field.sort(dim=1).values, seen.sort(dim=1).values, atol=1e-6)
 
 
 TRAINED: dict[str, dict[str, Any]] = {
     "with factors": {"features": 12, "equivariant": 4},
     "Muon, bf16": {"features": 24, "equivariant": 8, "factors": False, "optimizer": "muon", "precision": "bf16"},
-    "standard tail": {"features": 24, "equivariant": 8, "tail": "standard", "scale": 4},
-    "unshuffle": {"features": 24, "equivariant": 8, "unshuffle": True},
+    "unshuffle": {"features": 48, "equivariant": 8, "unshuffle": True},
+    "beside a teacher": {"features": 24, "equivariant": 8, "teacher": "fast"},
 }
 
 
@@ -130,32 +171,59 @@ def test_it_stays_equivariant_while_it_learns(pictures: Path, name: str) -> None
     changes = TRAINED[name]
     watched, output = trained(pictures, iterations=24, warmup=4, **changes)
     net = checkpoint.load(output)
-    for position in FLIPS if changes["equivariant"] == 4 else range(POSITIONS):
-        assert difference(net, position) < 1e-5
-    options = small_options(pictures, **changes)
-    begun = starting_point(structure(options, None), None, prepare(options, lambda text: None).patches, options)
-    moved = [name for name, p in begun.body.named_parameters() if not torch.equal(p, net.body.state_dict()[name])]
-    assert len(moved) == len(list(begun.body.parameters()))  # every kernel and bias of it trains
+    assert largest_difference(net, changes["equivariant"]) < 1e-5
+    start = begun(pictures, None, **changes).body.state_dict()
+    still = [name for name, values in net.body.state_dict().items() if torch.equal(values, start[name])]
+    assert not still  # every kernel and bias of it trains
     assert sum(watched.losses[-8:]) < sum(watched.losses[:8])
 
 
 def test_without_it_training_leaves_symmetry(pictures: Path) -> None:
     _, first = trained(pictures, features=24, equivariant=8, output=str(pictures.parent / "first.safetensors"))
-    _, output = trained(pictures, features=None, groups=None, blocks=None, init=str(first), iterations=24)
+    _, output = trained(pictures, **LIKE_INIT, init=str(first), iterations=24)
     assert difference(checkpoint.load(output), 4) > 1e-5
 
 
-@pytest.mark.parametrize("scale", [2, 3])
-def test_it_goes_on_from_an_equivariant_checkpoint(pictures: Path, scale: int) -> None:
+@pytest.mark.parametrize(
+    "changes", [{}, {"features": 32, "reduction": 4}, {"blocks": 3}, {"groups": 2}, {"scale": 3}], ids=str
+)
+def test_it_begins_as_an_equivariant_checkpoint(pictures: Path, changes: dict[str, Any]) -> None:
     _, first = trained(pictures, features=24, equivariant=8, output=str(pictures.parent / "first.safetensors"))
-    same = {"features": None, "groups": None, "blocks": None, "init": str(first), "scale": scale}
-    _, output = trained(pictures, **same, equivariant=8, iterations=4)
-    net, init = checkpoint.load(output), checkpoint.load(first)
-    assert max(difference(net, position) for position in range(POSITIONS)) < 1e-5
-    options = small_options(pictures, **same, equivariant=8)
-    begun = starting_point(structure(options, init), init, prepare(options, lambda text: None).patches, options)
-    for name, parameter in begun.body.named_parameters():
-        assert torch.allclose(parameter, init.body.state_dict()[name], rtol=0, atol=1e-6), name
+    asked = LIKE_INIT | {"init": str(first), "equivariant": 8} | changes
+    init = checkpoint.load(first)
+    net = begun(pictures, init, **asked)
+    assert largest_difference(net, 8) < 1e-5
+    x = torch.rand(1, 3, 9, 13)
+    with torch.no_grad():
+        theirs, mine = init.head(x), net.head(x)
+        assert torch.allclose(net.body(mine)[:, :24], init.body(theirs), rtol=0, atol=1e-5)
+        if "scale" not in changes:
+            assert torch.allclose(net(x), init(x), rtol=0, atol=1e-5)
+    _, output = trained(pictures, **asked, iterations=4)
+    assert largest_difference(checkpoint.load(output), 8) < 1e-5
+
+
+class Stopped(Exception):
+    pass
+
+
+class StopsAtSix(Watched):
+    def update(self, step: int, loss: float) -> None:
+        if step == 6:
+            raise Stopped
+
+
+def test_resumed_it_is_the_unbroken_run(pictures: Path) -> None:
+    changes = {"features": 24, "equivariant": 8, "factors": False, "optimizer": "muon"}
+    _, whole = trained(pictures, **changes, output=str(pictures.parent / "whole.safetensors"))
+    options = small_options(pictures, **changes, save_every=0.0)
+    with pytest.raises(Stopped):
+        train(options, StopsAtSix())
+    watched = Watched()
+    train(options, watched)
+    assert watched.begun_at == 5
+    one, other = (checkpoint.load(path).state_dict() for path in (whole, Path(options.output)))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize(
@@ -170,22 +238,29 @@ def test_it_goes_on_from_an_equivariant_checkpoint(pictures: Path, scale: int) -
             "--equivariant 8 takes a multiple of 8, 24 or more, for --features, not 16",
         ),
         ({"features": 8, "equivariant": 4}, "--equivariant 4 takes a multiple of 4, 12 or more, for --features, not 8"),
-        (
-            {"init": "base", "features": 36, "reduction": 9, "equivariant": 8},
-            "takes a multiple of 8 for --features, not 36",
-        ),
+        ({"features": 24, "equivariant": 8, "tail": "standard"}, "for networks with a short tail: give --tail short"),
     ],
 )
 def test_what_has_no_fields_is_refused(pictures: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(errors.UsageError, match=words):
-        trained(pictures, **{"groups": None, "blocks": None} | changes)
+        trained(pictures, **changes)
 
 
-def test_a_checkpoint_that_is_not_equivariant_is_refused(pictures: Path) -> None:
-    checkpoint.save(random_net(), pictures.parent / "plain.safetensors")
-    same = {"features": None, "groups": None, "blocks": None, "init": str(pictures.parent / "plain.safetensors")}
-    with pytest.raises(errors.UsageError, match=r"was not trained with --equivariant 8; leave it out, or --init"):
-        trained(pictures, **same, equivariant=8)
+def test_a_width_without_fields_is_refused_beside_a_checkpoint_with_them(pictures: Path) -> None:
+    net = random_net()
+    symmetrise(net, 8)
+    checkpoint.save(official(net), pictures.parent / "tied.safetensors")
+    asked = LIKE_INIT | {"init": str(pictures.parent / "tied.safetensors"), "features": 30, "equivariant": 8}
+    with pytest.raises(errors.UsageError, match="takes a multiple of 8 for --features, not 30"):
+        trained(pictures, **asked)
+
+
+@pytest.mark.parametrize(("features", "more"), [(24, {}), (36, {}), (36, {"features": 40, "reduction": 4})])
+def test_a_checkpoint_that_is_not_equivariant_is_refused(pictures: Path, features: int, more: dict[str, int]) -> None:
+    checkpoint.save(official(random_net(features=features)), pictures.parent / "plain.safetensors")
+    asked = LIKE_INIT | {"init": str(pictures.parent / "plain.safetensors"), "equivariant": 8} | more
+    with pytest.raises(errors.UsageError, match=r"was not trained with --equivariant 8; leave out --equivariant, or"):
+        trained(pictures, **asked)
 
 
 def test_another_equivariance_is_another_training(pictures: Path) -> None:
@@ -194,8 +269,8 @@ def test_another_equivariance_is_another_training(pictures: Path) -> None:
         trained(pictures, features=24, equivariant=4)
 
 
-@pytest.mark.parametrize(("model", "scale", "begun"), [("fast", 3, 3), ("base", 4, 4), ("fast-video", 3, 2)])
-def test_a_bundled_name_to_begin_as_is_of_the_scale_that_is_trained(model: str, scale: int, begun: int) -> None:
-    assert load_init(model, scale).sha256 == load_model(model, begun).sha256
-    path = str(load_model(model, begun).path)
-    assert load_init(path, 2).scale == begun  # a file is what it is
+@pytest.mark.parametrize(("model", "scale", "found"), [("fast", 3, 3), ("base", 4, 4), ("fast-video", 3, 2)])
+def test_a_bundled_name_to_begin_as_is_of_the_scale_that_is_trained(model: str, scale: int, found: int) -> None:
+    assert load_init(model, scale).sha256 == load_model(model, found).sha256
+    path = str(load_model(model, found).path)
+    assert load_init(path, 2).scale == found  # a file is what it is

@@ -212,8 +212,12 @@ def test_a_log_loses_what_the_state_does_not_know(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "tolerance"),  # sums in another order, which the optimisers enlarge; Muon is in bfloat16 inside
-    [([], 2e-4), (["--no-factors", "--optimizer", "muon", "--teacher", "fast"], 1e-3)],
-    ids=["adam", "muon and teacher"],
+    [
+        ([], 2e-4),
+        (["--no-factors", "--optimizer", "muon", "--teacher", "fast"], 1e-3),
+        (["--features", "12", "--equivariant", "4"], 2e-4),
+    ],
+    ids=["adam", "muon and teacher", "equivariant"],
 )
 def test_two_processes_train_as_one_does(pictures: Path, tmp_path: Path, more: list[str], tolerance: float) -> None:
     """torchrun: each takes half of every batch, and their gradients are averaged."""

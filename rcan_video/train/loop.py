@@ -100,14 +100,14 @@ def _train(
     half = options.precision == "half" or (options.precision == "auto" and device.type == "cuda")
     groups = torch.float16 if half else torch.bfloat16 if options.precision == "bf16" else torch.float32
 
-    # What trains, kernels with factors; and what is kept, the average over the iterations of its plain kernels.
+    # What trains, kernels with factors or ties; and what is kept, the average over the iterations of its plain kernels.
     net = starting_point(shape, init.net if init else None, prepared.patches, options)
     average = copy.deepcopy(net).eval().requires_grad_(False).to(device)
     if options.factors:
         factorise(net)
     net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     movers = optimizers(net, options.optimizer)
-    if options.equivariant:
+    if options.equivariant:  # the means are of what factors and matrices give, so these come first
         keep_symmetric(net, options.equivariant)
     if groups != torch.float32:  # these alone, as the engine: pictures pass through the ends exactly
         net.body.forward = torch.autocast(device.type, groups)(net.body.forward)

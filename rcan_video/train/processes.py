@@ -93,5 +93,6 @@ def joined(device: str) -> Iterator[Processes]:
         raise UsageError(f"the environment of torchrun is none ({error}): start several processes with it") from error
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
+        dist.barrier()  # whoever leaves may take the others down, and the first is still writing
     finally:
         dist.destroy_process_group()

@@ -58,9 +58,9 @@ def structure(options: TrainOptions, init: RCAN | None) -> Structure:
     if init is not None and init.config.colors != 3:
         raise UsageError(f"{options.init}: has {init.config.colors} colour, training is on RGB; give weights with 3")
     config = _config(options, init)
-    if options.equivariant:
-        _check_equivariant(config, init, options)
     tail = options.tail or ("short" if init is None or short_form(init) is not None else "standard")
+    if options.equivariant:
+        _check_equivariant(config, tail, init, options)
     if tail == "short":
         _check_short(config)
     return Structure(config, tail)
@@ -71,7 +71,7 @@ def starting_point(shape: Structure, init: RCAN | None, patches: Patches, option
     CPU, not yet factorised."""
     torch.manual_seed(options.seed)
     net = RCAN(shape.config)
-    tail = False
+    has_tail = False
     if init is None:
         _set_body(net, options.equivariant)
     else:
@@ -80,8 +80,8 @@ def starting_point(shape: Structure, init: RCAN | None, patches: Patches, option
         for part in ("sub_mean", "head", "add_mean"):
             _embed(net.get_submodule(part), init.get_submodule(part))
         _embed_body(net, init)
-        tail = init.config.upscale == shape.config.upscale and _take_tail(net, init, shape.tail)
-    if not tail:
+        has_tail = init.config.upscale == shape.config.upscale and _take_tail(net, init, shape.tail)
+    if not has_tail:
         _fit_tail(net, patches, options.batch, shape.tail)
     if options.equivariant:
         symmetrise(net, options.equivariant)
@@ -112,14 +112,18 @@ def _config(options: TrainOptions, init: RCAN | None) -> RCANConfig:
     return config
 
 
-def _check_equivariant(config: RCANConfig, init: RCAN | None, options: TrainOptions) -> None:
+def _check_equivariant(config: RCANConfig, tail: Tail, init: RCAN | None, options: TrainOptions) -> None:
     order = options.equivariant
-    least = 0 if init else order * config.colors  # a field for each colour, which the head passes on
+    if tail != "short":  # the official layout of a tail knows no fields
+        raise UsageError(f"--equivariant {order} is for networks with a short tail: give --tail short")
+    if init is not None and (init.config.features % order or asymmetry(init, order) > _ASYMMETRY):
+        raise UsageError(
+            f"{options.init}: was not trained with --equivariant {order}; leave out --equivariant, or --init"
+        )
+    least = order * config.colors if init is None else 0  # the head passes each colour on, in a field of its own
     if config.features % order or config.features < least:
         some = f"a multiple of {order}" + (f", {least} or more," if least else "")
         raise UsageError(f"--equivariant {order} takes {some} for --features, not {config.features}")
-    if init is not None and asymmetry(init, order) > _ASYMMETRY:
-        raise UsageError(f"{options.init}: was not trained with --equivariant {order}; leave it out, or --init")
 
 
 def _check_short(config: RCANConfig) -> None:
@@ -145,18 +149,20 @@ def _set_body(net: RCAN, order: int) -> None:
     _randomise(net.body[-1], 0.02)
     head = net.head[-1]
     _randomise(head, 0.5)
-    if order:
-        symmetrise(net, order)
-        for conv in [*net.head.modules(), *net.body.modules()]:
-            if isinstance(conv, nn.Conv2d) and conv.bias is not None:
-                conv.weight.mul_(math.sqrt(order))  # as large as they were: the mean of independent values is less
-                conv.bias.mul_(math.sqrt(order))
     assert isinstance(head, nn.Conv2d)
-    field = order or 1
-    for color in range(min(head.in_channels, head.out_channels // field)):
-        channels = slice(color * field, (color + 1) * field)
-        head.weight[channels] = 0.0
-        head.weight[channels, color, 1, 1] = 1.0
+    if not order:
+        for channel in range(min(head.in_channels, head.out_channels)):
+            head.weight[channel] = 0.0
+            head.weight[channel, channel, 1, 1] = 1.0
+        return
+    symmetrise(net, order)
+    for conv in [*net.head.modules(), *net.body.modules()]:
+        if isinstance(conv, nn.Conv2d):
+            conv.weight.mul_(math.sqrt(order))  # as large as they were: a mean of independent values is less
+    for color in range(net.config.colors):
+        head.weight[color * order : (color + 1) * order] = 0.0
+        head.weight[color * order, color * net.config.unshuffle**2, 1, 1] = order
+    symmetrise(net, order)  # spreads them over their fields, behind a pixel unshuffle over all sub-pixels
 
 
 def _randomise(conv: nn.Module, gain: float) -> None:
