@@ -20,7 +20,7 @@ import pytest
 import safetensors.torch
 import torch
 from clips import needs_encoder
-from train_helpers import Watched, small_options, texture, write_textures
+from train_helpers import Stopped, StopsAt, Watched, small_options, texture, write_textures
 
 from rcan_video import errors
 from rcan_video.metrics import psnr_y
@@ -105,23 +105,6 @@ def test_killed_and_resumed_is_the_unbroken_run_bit_for_bit(pictures: Path, tmp_
     assert rows(folder) == rows(tmp_path / "whole.safetensors.train")
     assert [row["step"] for row in rows(folder)] == [str(n) for n in range(3, 61, 3)]
     assert same_weights(whole, broken)
-
-
-class Stopped(Exception):
-    pass
-
-
-class StopsAt(Watched):
-    """Ends the training in the middle, after the log has got its row and before the state is saved."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self._step = step
-
-    def update(self, step: int, loss: float) -> None:
-        super().update(step, loss)
-        if step == self._step:
-            raise Stopped
 
 
 def test_resumed_with_the_state_between_rows_of_the_log(pictures: Path) -> None:

@@ -60,3 +60,20 @@ class Watched:
         self.scores[step] = dict(scores)
 
     def finish(self, text: str) -> None: ...
+
+
+class Stopped(Exception):
+    pass
+
+
+class StopsAt(Watched):
+    """Ends the training in the middle, after the log has got its row and before the state is saved."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self._step = step
+
+    def update(self, step: int, loss: float) -> None:
+        super().update(step, loss)
+        if step == self._step:
+            raise Stopped

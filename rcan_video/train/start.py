@@ -150,11 +150,15 @@ def _set_body(net: RCAN, order: int) -> None:
     head = net.head[-1]
     _randomise(head, 0.5)
     assert isinstance(head, nn.Conv2d)
-    if not order:
+    if order:
+        _set_equivariant(net, head, order)
+    else:
         for channel in range(min(head.in_channels, head.out_channels)):
             head.weight[channel] = 0.0
             head.weight[channel, channel, 1, 1] = 1.0
-        return
+
+
+def _set_equivariant(net: RCAN, head: nn.Conv2d, order: int) -> None:
     symmetrise(net, order)
     for conv in [*net.head.modules(), *net.body.modules()]:
         if isinstance(conv, nn.Conv2d):
