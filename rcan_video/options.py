@@ -245,10 +245,11 @@ TrainPrecision = Literal["auto", "single", "half", "bf16"]
 class TrainOptions:
     """One training. ``data`` are pictures, videos and folders of them; ``output`` is the checkpoint.
 
-    The structure (``groups``, ``blocks``, ``features``, ``reduction``) and ``tail`` are None for "as in ``init``", a
-    checkpoint to start from, or else as in the bundled fast networks. ``patch`` is in pixels of the small picture,
-    ``batch`` in patches of all processes together. The learning rate rises for ``warmup`` iterations, stays, and falls
-    on a cosine over the last ``decay`` (a share) of all. ``fourier`` weighs the L1 distance of the spectra in the loss.
+    The structure (``groups``, ``blocks``, ``features``, ``reduction``) and ``tail`` are None for "as in ``init``", the
+    checkpoint to start from, or several of one structure to start from the mean of; without any as in the bundled fast
+    networks. ``patch`` is in pixels of the small picture, ``batch`` in patches of all processes together. The learning
+    rate rises for ``warmup`` iterations, stays, and falls on a cosine over the last ``decay`` (a share) of all.
+    ``fourier`` weighs the L1 distance of the spectra in the loss.
     With ``sharpen``, half of the patches are of sharpened originals, each by another amount up to it.
     ``teacher`` is a checkpoint whose pictures are aimed at as much as the originals.
     With the degradation "video", ``clean`` is the share of patches that is reduced alone, and ``sequences`` the number
@@ -272,7 +273,7 @@ class TrainOptions:
     tail: Tail | None = None
     equivariant: Equivariant = 0
     factors: bool = True
-    init: str | None = None
+    init: tuple[str, ...] = ()
     teacher: str | None = None
     sharpen: float = 0.0
     degradation: Degradation = "bicubic"

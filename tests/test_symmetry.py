@@ -13,13 +13,12 @@ from train_helpers import Stopped, StopsAt, Watched, small_options, write_textur
 
 from rcan_video import errors
 from rcan_video.network import checkpoint
-from rcan_video.network.catalog import load_model
 from rcan_video.network.picture import POSITIONS, in_position
 from rcan_video.network.rcan import RCAN, RCANConfig
 from rcan_video.train.data import Patches
 from rcan_video.train.loop import train
 from rcan_video.train.prepare import prepare
-from rcan_video.train.start import load_init, starting_point, structure
+from rcan_video.train.start import starting_point, structure
 from rcan_video.train.symmetry import Mean, asymmetry, keep_symmetric, mean, symmetrise
 from rcan_video.train.tails import official, shortened
 
@@ -180,7 +179,7 @@ def test_it_stays_equivariant_while_it_learns(pictures: Path, name: str) -> None
 
 def test_without_it_training_leaves_symmetry(pictures: Path) -> None:
     _, first = trained(pictures, features=24, equivariant=8, output=str(pictures.parent / "first.safetensors"))
-    _, output = trained(pictures, **LIKE_INIT, init=str(first), iterations=24)
+    _, output = trained(pictures, **LIKE_INIT, init=(str(first),), iterations=24)
     assert difference(checkpoint.load(output), 4) > 1e-5
 
 
@@ -191,7 +190,7 @@ def test_without_it_training_leaves_symmetry(pictures: Path) -> None:
 )
 def test_it_begins_as_an_equivariant_checkpoint(pictures: Path, changes: dict[str, Any]) -> None:
     _, first = trained(pictures, features=24, equivariant=8, output=str(pictures.parent / "first.safetensors"))
-    asked = LIKE_INIT | {"init": str(first), "equivariant": 8} | changes
+    asked = LIKE_INIT | {"init": (str(first),), "equivariant": 8} | changes
     init = checkpoint.load(first)
     net = begun(pictures, init, **asked)
     assert largest_difference(net, 8) < 1e-5
@@ -242,7 +241,7 @@ def test_a_width_without_fields_is_refused_beside_a_checkpoint_with_them(picture
     net = random_net()
     symmetrise(net, 8)
     checkpoint.save(official(net), pictures.parent / "tied.safetensors")
-    asked = LIKE_INIT | {"init": str(pictures.parent / "tied.safetensors"), "features": 30, "equivariant": 8}
+    asked = LIKE_INIT | {"init": (str(pictures.parent / "tied.safetensors"),), "features": 30, "equivariant": 8}
     with pytest.raises(errors.UsageError, match="takes a multiple of 8 for --features, not 30"):
         trained(pictures, **asked)
 
@@ -250,7 +249,7 @@ def test_a_width_without_fields_is_refused_beside_a_checkpoint_with_them(picture
 @pytest.mark.parametrize(("features", "more"), [(24, {}), (36, {}), (36, {"features": 40, "reduction": 4})])
 def test_a_checkpoint_that_is_not_equivariant_is_refused(pictures: Path, features: int, more: dict[str, int]) -> None:
     checkpoint.save(official(random_net(features=features)), pictures.parent / "plain.safetensors")
-    asked = LIKE_INIT | {"init": str(pictures.parent / "plain.safetensors"), "equivariant": 8} | more
+    asked = LIKE_INIT | {"init": (str(pictures.parent / "plain.safetensors"),), "equivariant": 8} | more
     with pytest.raises(errors.UsageError, match=r"was not trained with --equivariant 8; leave out --equivariant, or"):
         trained(pictures, **asked)
 
@@ -259,10 +258,3 @@ def test_another_equivariance_is_another_training(pictures: Path) -> None:
     trained(pictures, features=24, equivariant=8)
     with pytest.raises(errors.UsageError, match=r"another equivariant \(8, not 4\)"):
         trained(pictures, features=24, equivariant=4)
-
-
-@pytest.mark.parametrize(("model", "scale", "found"), [("fast", 3, 3), ("base", 4, 4), ("fast-video", 3, 2)])
-def test_a_bundled_name_to_begin_as_is_of_the_scale_that_is_trained(model: str, scale: int, found: int) -> None:
-    assert load_init(model, scale).sha256 == load_model(model, found).sha256
-    path = str(load_model(model, found).path)
-    assert load_init(path, 2).scale == found  # a file is what it is

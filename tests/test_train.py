@@ -281,7 +281,12 @@ def test_fine_tuning_keeps_mean_range_and_function(pictures: Path) -> None:
     torch.manual_seed(0)
     official = RCAN(RCANConfig(1, 1, 8, 4))
     checkpoint.save(official, pictures.parent / "official.safetensors")
-    changes = {"init": str(pictures.parent / "official.safetensors"), "groups": None, "blocks": None, "features": None}
+    changes = {
+        "init": (str(pictures.parent / "official.safetensors"),),
+        "groups": None,
+        "blocks": None,
+        "features": None,
+    }
     watched = trained(pictures, **changes, factors=False, learning_rate=1e-5, iterations=2, valid=str(pictures))
     score = [psnr_y(picture, unfolded(official, reduce(picture, 2)), 2) for picture in map(texture, range(3))]
     assert watched.scores[0]["psnr_y"] == pytest.approx(sum(score) / 3, abs=1e-3)
@@ -294,7 +299,7 @@ def test_fine_tuning_keeps_mean_range_and_function(pictures: Path) -> None:
 
 
 def test_a_body_of_x2_starts_x3_above_bicubic(pictures: Path) -> None:
-    structure = {"init": "fast", "groups": None, "blocks": None, "features": None}
+    structure = {"init": ("fast",), "groups": None, "blocks": None, "features": None}
     watched = trained(pictures, **structure, scale=3, iterations=1, valid=str(pictures))
     plain = [psnr_y(p, enlarge(reduce(p, 3), 3), 3) for p in map(texture, range(3))]
     assert watched.scores[0]["psnr_y"] > sum(plain) / 3 + 0.3
@@ -386,7 +391,7 @@ def test_it_goes_on_exactly_however_it_trains(
 
 def test_bf16_multiplies_factors_out_in_float32(pictures: Path) -> None:
     """The network that is kept begins as the checkpoint, to more digits than bfloat16 has."""
-    structure = {"init": "fast", "groups": None, "blocks": None, "features": None}
+    structure = {"init": ("fast",), "groups": None, "blocks": None, "features": None}
     trained(pictures, **structure, precision="bf16", iterations=1, learning_rate=1e-6)
     kept, init = checkpoint.load(pictures.parent / "out.safetensors"), load_model("fast", 2).net
     for name, tensor in init.state_dict().items():
@@ -457,8 +462,8 @@ def test_a_teacher_is_aimed_at_as_much_as_the_pictures(pictures: Path) -> None:
     net = RCAN(RCANConfig(1, 1, 12, 4))  # of range 255, with mean shift, as the official ones are
     checkpoint.save(net, pictures.parent / "larger.safetensors")
     larger = str(pictures.parent / "larger.safetensors")
-    alone = trained(pictures, groups=None, blocks=None, features=None, init=larger, factors=False, iterations=1)
-    same = {"groups": None, "blocks": None, "features": None, "init": larger, "teacher": larger, "factors": False}
+    alone = trained(pictures, groups=None, blocks=None, features=None, init=(larger,), factors=False, iterations=1)
+    same = {"groups": None, "blocks": None, "features": None, "init": (larger,), "teacher": larger, "factors": False}
     output = pictures.parent / "taught.safetensors"
     taught = trained(pictures, **same, output=str(output), iterations=1)
     assert taught.losses[0] == pytest.approx(alone.losses[0] / 2, rel=1e-4)
@@ -533,6 +538,10 @@ def test_a_teacher_that_gives_infinity_is_named(pictures: Path, monkeypatch: pyt
         trained(pictures, teacher="fast")
 
 
+def source(option: str, path: Path) -> dict[str, Any]:
+    return {option: (str(path),) if option == "init" else str(path)}
+
+
 @pytest.mark.parametrize("option", ["init", "teacher"])
 def test_what_is_trained_is_not_written_over_what_it_came_from(pictures: Path, option: str) -> None:
     output = pictures.parent / "out.safetensors"
@@ -541,13 +550,13 @@ def test_what_is_trained_is_not_written_over_what_it_came_from(pictures: Path, o
     (pictures.parent / "link.safetensors").symlink_to(output)
     for name in (output, pictures / ".." / output.name, pictures.parent / "link.safetensors"):
         with pytest.raises(errors.UsageError, match=rf"out\.safetensors: would be written over --{option}"):
-            trained(pictures, overwrite=True, **{option: str(name)})
+            trained(pictures, overwrite=True, **source(option, name))
     assert output.read_bytes() == before
     latest = pictures.parent / "other.safetensors.train" / "latest.safetensors"
     latest.parent.mkdir()
     latest.write_bytes(before)
     with pytest.raises(errors.UsageError, match=rf"latest\.safetensors: would be written over --{option}"):
-        trained(pictures, output=str(pictures.parent / "other.safetensors"), **{option: str(latest)})
+        trained(pictures, output=str(pictures.parent / "other.safetensors"), **source(option, latest))
 
 
 def test_a_teacher_is_asked_in_every_position_in_turn(pictures: Path) -> None:
@@ -580,10 +589,10 @@ def test_mixed_precision_trains_on_cuda(pictures: Path) -> None:
         ({"valid": "nowhere"}, errors.InputError, "nowhere: there is no such"),
         ({"output": "nowhere/out.safetensors"}, errors.OutputError, "its folder does not exist"),
         ({"output": "out.pth"}, errors.OutputError, r"must be called \*\.safetensors"),
-        ({"init": "nothing"}, errors.WeightsError, "nothing: there is no such file"),
+        ({"init": ("nothing",)}, errors.WeightsError, "nothing: there is no such file"),
         ({"teacher": "nothing"}, errors.WeightsError, "nothing: there is no such file"),
         ({"teacher": "base", "scale": 8}, errors.WeightsError, "base: .*x8"),
-        ({"init": "fast", "blocks": 7}, errors.UsageError, "fast: has groups 2, not 1; leave out --groups"),
+        ({"init": ("fast",), "blocks": 7}, errors.UsageError, "fast: has groups 2, not 1; leave out --groups"),
         ({"scale": 8}, errors.UsageError, "a short tail for x8 takes 48 features, not 8; give more --features"),
         ({"scale": 3, "unshuffle": True}, errors.UsageError, "upscale must be 3 or a power of two, got 6"),
         ({"precision": "half"}, errors.UsageError, "--precision half is for CUDA, not cpu: give --precision bf16"),
@@ -610,13 +619,13 @@ def test_weights_of_one_colour_are_not_trained(pictures: Path) -> None:
     checkpoint.save(RCAN(RCANConfig(1, 1, 8, 4, colors=1, mean_shift=False)), pictures.parent / "gray.safetensors")
     for option in ("init", "teacher"):
         with pytest.raises(errors.UsageError, match=r"gray\.safetensors: has 1 colour, training is on RGB"):
-            trained(pictures, **{option: str(pictures.parent / "gray.safetensors")})
+            trained(pictures, **source(option, pictures.parent / "gray.safetensors"))
 
 
 def test_a_checkpoint_tells_every_option_that_its_state_is_known_by(pictures: Path) -> None:
     checkpoint.save(RCAN(RCANConfig(1, 1, 8, 4)), pictures.parent / "first.safetensors")
     first = str(pictures.parent / "first.safetensors")
-    trained(pictures, sharpen=0.3, init=first, teacher=first)
+    trained(pictures, sharpen=0.3, init=(first,), teacher=first)
     with safetensors.safe_open(pictures.parent / "out.safetensors", "pt") as file:
         story = json.loads(file.metadata()["training"])
     state = torch.load(pictures.parent / "out.safetensors.train" / "state.pt", weights_only=True)["recipe"]

@@ -532,7 +532,8 @@ def narrow(tail: str, **changes: Any) -> RCAN:
 
 def begun(init: RCAN, scale: int = 2, **changes: Any) -> RCAN:
     """The network that training with ``init`` and these options begins with."""
-    options = small_options(Path(), **{"groups": None, "blocks": None, "features": None, "scale": scale} | changes)
+    like_init = {"init": ("narrow",), "groups": None, "blocks": None, "features": None, "scale": scale}
+    options = small_options(Path(), **like_init | changes)
     return starting_point(structure(options, init), init, texture_patches(scale), options)
 
 

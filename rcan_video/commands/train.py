@@ -49,7 +49,13 @@ def _default(name: str) -> dict[str, Any]:
     help="Tie kernels: a turned picture comes out turned. 4: by flips, 8: by quarter turns as well.",
 )
 @click.option("--factors/--no-factors", **_default("factors"), help="Train each kernel as K + A*K*B.")
-@click.option("--init", type=ModelName(), metavar="NAME|PATH", help="Checkpoint to start from, of any scale.")
+@click.option(
+    "--init",
+    type=ModelName(),
+    metavar="NAME|PATH",
+    multiple=True,
+    help="Checkpoint to start from, of any scale. Several times: their mean.",
+)
 @click.option(
     "--teacher", type=ModelName(), metavar="NAME|PATH", help="Checkpoint, best a larger one, to aim at as well."
 )
@@ -67,7 +73,7 @@ def _default(name: str) -> dict[str, Any]:
 )
 @click.option("--clean", type=Number(0, 1), **_default("clean"), help="Of video: share of patches without.")
 @click.option("--sequences", type=click.IntRange(1), **_default("sequences"), help="Of video: clips to compress.")
-@click.option("-n", "--iterations", type=click.IntRange(1), **_default("iterations"), help="How long to train.")
+@click.option("-n", "--iterations", type=click.IntRange(0), **_default("iterations"), help="How long to train.")
 @click.option("--batch", type=click.IntRange(1), **_default("batch"), help="Patches per iteration.")
 @click.option("--patch", type=click.IntRange(8), **_default("patch"), help="Their size, in small pixels.")
 @click.option(

@@ -18,13 +18,14 @@ from rcan_video.errors import Interrupted, NotFinite, OutOfMemory
 from rcan_video.network.catalog import LoadedModel
 from rcan_video.options import TrainOptions
 from rcan_video.train.checks import check_options, check_processes, check_result
+from rcan_video.train.init import Init, load_init
 from rcan_video.train.journal import Journal, Watch
 from rcan_video.train.optimizers import optimizers
 from rcan_video.train.prepare import Prepared, prepare
 from rcan_video.train.processes import Processes, joined
 from rcan_video.train.recipe import recipe
 from rcan_video.train.reparam import collapsed, factorise
-from rcan_video.train.start import Structure, describe, load_init, starting_point, structure, to_range
+from rcan_video.train.start import Structure, describe, starting_point, structure, to_range
 from rcan_video.train.state import StateFolder, has_state
 from rcan_video.train.store import allow_many_files
 from rcan_video.train.symmetry import keep_symmetric
@@ -48,7 +49,7 @@ def train(options: TrainOptions, watch: Watch) -> None:
         torch.set_num_threads(options.threads)
     keep_freed_memory()
     allow_many_files()
-    init = None if options.init is None else load_init(options.init, options.scale)
+    init = load_init(options.init, options.scale)
     teacher = None if options.teacher is None else load_teacher(options.teacher, options.scale)
     shape = structure(options, init.net if init else None)
     torch.set_flush_denormal(True)  # arithmetic on vanishing gradients is a hundred times slower otherwise
@@ -90,7 +91,7 @@ def _prepared(options: TrainOptions, watch: Watch) -> Prepared:
 def _train(
     options: TrainOptions,
     shape: Structure,
-    init: LoadedModel | None,
+    init: Init | None,
     teacher: LoadedModel | None,
     prepared: Prepared,
     processes: Processes,

@@ -10,6 +10,7 @@ from typing import Any
 
 from rcan_video.network.catalog import LoadedModel
 from rcan_video.options import TrainOptions
+from rcan_video.train.init import Init
 from rcan_video.train.sharpen import VERSION
 from rcan_video.train.start import Structure
 
@@ -29,11 +30,12 @@ def chosen(options: TrainOptions) -> dict[str, Any]:
     names = [*_ALWAYS, "degradation", *(_VIDEO if options.degradation == "video" else ())]
     found = {name: getattr(options, name) for name in names}
     found |= {name: value for name in _SWITCHES if (value := getattr(options, name))}
-    return found | {name: Path(given).name for name in _SOURCES if (given := getattr(options, name))}
+    sources = zip(_SOURCES, (options.init, (options.teacher,) if options.teacher else ()), strict=True)
+    return found | {name: " + ".join(Path(given).name for given in models) for name, models in sources if models}
 
 
 def recipe(
-    options: TrainOptions, shape: Structure, data: str, init: LoadedModel | None, teacher: LoadedModel | None
+    options: TrainOptions, shape: Structure, data: str, init: Init | None, teacher: LoadedModel | None
 ) -> Mapping[str, Any]:
     """The same with the structure, and ``data`` and checkpoints by their contents."""
     found = chosen(options) | asdict(shape.config) | {"tail": shape.tail, "data": data}

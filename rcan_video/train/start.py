@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcan_video.errors import UsageError
-from rcan_video.network.catalog import LoadedModel, entries, load_model
 from rcan_video.network.rcan import RCAB, RCAN, RCANConfig, ResidualGroup
 from rcan_video.options import Tail, TrainOptions
 from rcan_video.train.data import Patches
@@ -43,20 +42,13 @@ class Structure:
     tail: Tail
 
 
-def load_init(model: str, scale: int) -> LoadedModel:
-    """The network called ``model``, a bundled name or a path, that training for ``scale`` begins as: of a bundled name
-    the weights for that scale, where there are none those for 2. Raises WeightsError as ``load_model`` does."""
-    bundled = any((entry.name, entry.scale) == (model, scale) for entry in entries())
-    return load_model(model, scale if bundled else None)
-
-
 def structure(options: TrainOptions, init: RCAN | None) -> Structure:
     """What the options ask for, and where they do not say what ``init`` has, the checkpoint to start from.
 
     Raises UsageError where they contradict it or each other.
     """
     if init is not None and init.config.colors != 3:
-        raise UsageError(f"{options.init}: has {init.config.colors} colour, training is on RGB; give weights with 3")
+        raise UsageError(f"{options.init[0]}: has {init.config.colors} colour, training is on RGB; give weights with 3")
     config = _config(options, init)
     tail = options.tail or ("short" if init is None or short_form(init) is not None else "standard")
     if options.equivariant:
@@ -96,19 +88,19 @@ def _config(options: TrainOptions, init: RCAN | None) -> RCANConfig:
         base = replace(base, unshuffle=2 if options.unshuffle else 1)
     else:
         if options.unshuffle and base.unshuffle == 1:
-            raise UsageError(f"{options.init}: has no pixel-unshuffle head; leave out --unshuffle, or --init")
+            raise UsageError(f"{options.init[0]}: has no pixel-unshuffle head; leave out --unshuffle, or --init")
         wider = given.get("features", base.features) > base.features  # and may squeeze otherwise for its attention
         for name, value in given.items():
             has = getattr(base, name)
             if value != has and not (wider if name == "reduction" else value > has):
-                raise UsageError(f"{options.init}: has {name} {has}, not {value}; leave out --{name}")
+                raise UsageError(f"{options.init[0]}: has {name} {has}, not {value}; leave out --{name}")
     try:
         config = replace(base, **given, upscale=options.scale * base.unshuffle)
     except ValueError as error:
         raise UsageError(f"these options make no network: {error}") from error
     least = base.features // base.reduction
     if init is not None and config.features // config.reduction < least:
-        raise UsageError(f"{options.init}: its attention squeezes to {least} features; give less --reduction")
+        raise UsageError(f"{options.init[0]}: its attention squeezes to {least} features; give less --reduction")
     return config
 
 
@@ -118,7 +110,7 @@ def _check_equivariant(config: RCANConfig, tail: Tail, init: RCAN | None, option
         raise UsageError(f"--equivariant {order} is for networks with a short tail: give --tail short")
     if init is not None and (init.config.features % order or asymmetry(init, order) > _ASYMMETRY):
         raise UsageError(
-            f"{options.init}: was not trained with --equivariant {order}; leave out --equivariant, or --init"
+            f"{options.init[0]}: was not trained with --equivariant {order}; leave out --equivariant, or --init"
         )
     least = order * config.colors if init is None else 0  # the head passes each colour on, in a field of its own
     if config.features % order or config.features < least:
