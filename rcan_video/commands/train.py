@@ -54,7 +54,7 @@ def _default(name: str) -> dict[str, Any]:
     type=ModelName(),
     metavar="NAME|PATH",
     multiple=True,
-    help="Checkpoint to start from, of any scale. Several times: their mean.",
+    help="Checkpoint to start from, of any scale. Several times, all alike: their mean.",
 )
 @click.option(
     "--teacher", type=ModelName(), metavar="NAME|PATH", help="Checkpoint, best a larger one, to aim at as well."
@@ -73,7 +73,13 @@ def _default(name: str) -> dict[str, Any]:
 )
 @click.option("--clean", type=Number(0, 1), **_default("clean"), help="Of video: share of patches without.")
 @click.option("--sequences", type=click.IntRange(1), **_default("sequences"), help="Of video: clips to compress.")
-@click.option("-n", "--iterations", type=click.IntRange(0), **_default("iterations"), help="How long to train.")
+@click.option(
+    "-n",
+    "--iterations",
+    type=click.IntRange(0),
+    **_default("iterations"),
+    help="How long to train; 0: write the beginning.",
+)
 @click.option("--batch", type=click.IntRange(1), **_default("batch"), help="Patches per iteration.")
 @click.option("--patch", type=click.IntRange(8), **_default("patch"), help="Their size, in small pixels.")
 @click.option(

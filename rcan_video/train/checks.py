@@ -41,10 +41,12 @@ def check_options(options: TrainOptions, output: Path, folder: Path) -> None:
         raise UsageError("--temporal is about frames of a sequence: give --degradation video as well")
     if options.degradation == "video" and options.patch > (side := SIDE[options.scale]):
         raise UsageError(f"compressed clips are of {side} pixels, --patch is {options.patch}: give {side} or less")
-    sources = [("--init", given) for given in options.init] + [("--teacher", options.teacher)]
+    sources = [("--init", given) for given in options.init]
+    if options.teacher is not None:
+        sources.append(("--teacher", options.teacher))
     for name, given in sources:
         for written in (output, folder / LATEST):
-            if given is not None and same_file(Path(given), written):
+            if same_file(Path(given), written):
                 raise UsageError(f"{written}: would be written over {name}, and could not go on: choose another name")
 
 

@@ -1,20 +1,21 @@
 """The checkpoint that a training begins from, or the mean of several.
 
-Networks that went different ways from one ancestor mostly lie around a better one: what each has of its own is noise of
-its batches, and goes out in the mean (Wortsman et al., arXiv 2203.05482; Izmailov et al., arXiv 1803.05407).
+Networks that went different ways from one ancestor may lie around a better one: part of what each has of its own is
+noise of its batches, and goes out in the mean (Wortsman et al., arXiv 2203.05482; Izmailov et al., arXiv 1803.05407).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 
 from rcan_video.errors import UsageError
 from rcan_video.network.catalog import LoadedModel, entries, load_model
 from rcan_video.network.rcan import RCAN
+from rcan_video.train.tails import short_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +26,21 @@ class Init:
     sha256: str
 
 
-def load_init(models: Sequence[str], scale: int) -> Init | None:
-    """The network called so, a bundled name or a path, that training for ``scale`` begins as, the mean of several, or
-    None where there is none: of a bundled name the weights for that scale, where there are none those for 2.
+def load_init(models: tuple[str, ...], scale: int) -> Init | None:
+    """The network called so, a bundled name or a path, that training for ``scale`` begins as, the mean of several in
+    any order (one that is named twice counts twice), or None where there is none: of a bundled name the weights for
+    that scale, where there are none those for 2.
 
-    Raises WeightsError as ``load_model`` does, UsageError where several are not of one structure and scale.
+    Raises WeightsError as ``load_model`` does, UsageError where several are not alike.
     """
     loaded = [_load(model, scale) for model in models]
+    for model, other in zip(models[1:], loaded[1:], strict=True):
+        _check_alike(models[0], loaded[0].net, model, other.net)
     if len(loaded) < 2:
         return Init(loaded[0].net, loaded[0].sha256) if loaded else None
+    loaded.sort(key=lambda model: model.sha256)
     digest = hashlib.sha256("".join(model.sha256 for model in loaded).encode()).hexdigest()
-    return Init(_mean(models, [model.net for model in loaded]), digest)
+    return Init(_mean([model.net for model in loaded]), digest)
 
 
 def _load(model: str, scale: int) -> LoadedModel:
@@ -43,13 +48,21 @@ def _load(model: str, scale: int) -> LoadedModel:
     return load_model(model, scale if bundled else None)
 
 
-def _mean(models: Sequence[str], nets: Sequence[RCAN]) -> RCAN:
-    for model, net in zip(models, nets, strict=True):
-        if net.config != nets[0].config:
+def _check_alike(first: str, first_net: RCAN, other: str, other_net: RCAN) -> None:
+    theirs, ours = ({**asdict(net.config), "short tail": _has_short_tail(net)} for net in (first_net, other_net))
+    for name, value in ours.items():
+        if value != theirs[name]:
             raise UsageError(
-                f"{model}: is not of the structure and scale of {models[0]}, so the two have no mean; give one --init"
+                f"{other}: has {name} {value}, {first} has {theirs[name]}, so they have no mean; leave one of them out"
             )
+
+
+def _has_short_tail(net: RCAN) -> bool:
+    return short_form(net) is not None
+
+
+def _mean(nets: Sequence[RCAN]) -> RCAN:
     states = [net.state_dict() for net in nets]
     mean = RCAN(nets[0].config)
     mean.load_state_dict({name: torch.stack([state[name].double() for state in states]).mean(0) for name in states[0]})
-    return mean.eval()
+    return mean.eval().requires_grad_(False)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from rcan_video.errors import UsageError
 from rcan_video.network import checkpoint
 from rcan_video.network.rcan import RCAN
 from rcan_video.options import TrainOptions
@@ -56,8 +57,14 @@ class Journal:
         self._seconds = 0.0  # of runs before this one
 
     def saved(self) -> dict[str, Any] | None:
-        """The state to go on from, or None at the beginning. Raises as ``StateFolder.load`` does."""
+        """The state to go on from, or None at the beginning. Raises as ``StateFolder.load`` does, and UsageError where
+        the beginning is asked for and gone."""
         saved = self._state.load()
+        if saved and saved["step"] and not self._options.iterations:
+            raise UsageError(
+                f"{self._state.folder}: holds a training of {saved['step']} iterations already; "
+                "for its beginning give another OUT, or another --state"
+            )
         if saved:
             self._seconds = saved["seconds"]
         return saved

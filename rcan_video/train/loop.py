@@ -7,6 +7,7 @@ import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn, optim
@@ -131,6 +132,10 @@ def _train(
     if journal:
         journal.begin(average, describe(average), step)
 
+    def state() -> dict[str, Any]:
+        parts = {name: part.state_dict() for name, part in (("net", net), ("average", average), ("scaler", scaler))}
+        return {**parts, "optimizers": [mover.state_dict() for mover in movers], "step": step, "losses": losses}
+
     while step < options.iterations:
         rate = learning_rate(step, options)
         for group in [group for mover in movers for group in mover.param_groups]:
@@ -165,10 +170,10 @@ def _train(
             if journal:
                 journal.log(average, step, rate, mean)
         if journal and (last or journal.save_is_due()) and _is_finite(net):
-            parts = {name: part.state_dict() for name, part in (("net", net), ("average", average), ("scaler", scaler))}
-            numbers = {"optimizers": [mover.state_dict() for mover in movers], "step": step, "losses": losses}
-            journal.save(parts | numbers)
+            journal.save(state())
     if journal:
+        if step == 0:  # no iteration was asked for; those that are asked for later go on from here
+            journal.save(state())
         journal.finish(average, step)
 
 

@@ -110,7 +110,7 @@ def _check_equivariant(config: RCANConfig, tail: Tail, init: RCAN | None, option
         raise UsageError(f"--equivariant {order} is for networks with a short tail: give --tail short")
     if init is not None and (init.config.features % order or asymmetry(init, order) > _ASYMMETRY):
         raise UsageError(
-            f"{options.init[0]}: was not trained with --equivariant {order}; leave out --equivariant, or --init"
+            f"{' and '.join(options.init)}: not trained with --equivariant {order}; leave out --equivariant, or --init"
         )
     least = order * config.colors if init is None else 0  # the head passes each colour on, in a field of its own
     if config.features % order or config.features < least:
