@@ -21,6 +21,7 @@ from rcan_video.network.rcan import RCAN, RCANConfig
 from rcan_video.train.init import load_init
 from rcan_video.train.loop import train
 from rcan_video.train.tails import official, shortened
+from rcan_video.train.validate import Validation
 
 LIKE_INIT: dict[str, Any] = {"groups": None, "blocks": None, "features": None}
 SMALL = RCANConfig(1, 1, 12, 4, mean_shift=False, rgb_range=1.0)
@@ -107,7 +108,7 @@ def test_a_pickled_checkpoint_in_half_precision_counts_as_any_other(tmp_path: Pa
         assert torch.allclose(value, (states[0][name] + states[1][name]) / 2, rtol=0, atol=1e-3)
 
 
-def test_bundled_weights_and_a_file_of_another_scale_share_no_mean(three: tuple[str, ...]) -> None:
+def test_bundled_weights_and_a_file_of_another_scale_share_no_mean() -> None:
     path = str(load_model("fast", 2).path)
     both = load_init(("fast", path), 2)
     assert both is not None and both.net.config.scale == 2
@@ -135,9 +136,7 @@ def test_the_beginning_can_be_asked_for_again_and_gone_on_from_but_not_afterward
     for name, value in resumed.state_dict().items():
         assert torch.equal(value, straight.state_dict()[name])
     assert not torch.equal(beginning.head[0].weight, resumed.head[0].weight)
-    with pytest.raises(
-        errors.UsageError, match=r"holds a training of 3 iterations already; for its beginning give ano"
-    ):
+    with pytest.raises(errors.UsageError, match=r"holds a training of 3 iterations already; give no less"):
         train(small_options(pictures, iterations=0, decay=0.0), Watched())
 
 
@@ -169,3 +168,22 @@ def test_a_training_is_known_by_all_that_it_began_from(tmp_path: Path, three: tu
     network(Path(three[1]), 7)  # the same name, other weights
     with pytest.raises(errors.UsageError, match="another init"):
         train(small_options(pictures, init=(three[0], three[1]), **options), Watched())
+
+
+def test_none_of_them_is_written_over(tmp_path: Path, three: tuple[str, ...]) -> None:
+    pictures = write_textures(tmp_path / "pictures", 2)
+    before = Path(three[1]).read_bytes()
+    with pytest.raises(errors.UsageError, match=r"1\.safetensors: would be written over --init"):
+        train(small_options(pictures, init=three, **LIKE_INIT, output=three[1], overwrite=True), Watched())
+    assert Path(three[1]).read_bytes() == before
+
+
+def test_what_is_there_is_scored_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = write_textures(tmp_path / "pictures", 2)
+    scored: list[RCAN] = []
+    scores = Validation.scores
+    monkeypatch.setattr(Validation, "scores", lambda self, net: scored.append(net) or scores(self, net))
+    train(small_options(pictures, iterations=0, decay=0.0, valid=str(pictures)), Watched())
+    assert len(scored) == 1
+    train(small_options(pictures, iterations=5, decay=0.0, valid=str(pictures)), Watched())
+    assert len(scored) == 3  # before the first iteration and after the last

@@ -250,7 +250,9 @@ def test_a_width_without_fields_is_refused_beside_a_checkpoint_with_them(picture
 def test_a_checkpoint_that_is_not_equivariant_is_refused(pictures: Path, features: int, more: dict[str, int]) -> None:
     checkpoint.save(official(random_net(features=features)), pictures.parent / "plain.safetensors")
     asked = LIKE_INIT | {"init": (str(pictures.parent / "plain.safetensors"),), "equivariant": 8} | more
-    with pytest.raises(errors.UsageError, match=r"not trained with --equivariant 8; leave out --equivariant, or"):
+    with pytest.raises(
+        errors.UsageError, match=r"plain\.safetensors: not trained with --equivariant 8; leave out --equivariant, or"
+    ):
         trained(pictures, **asked)
 
 

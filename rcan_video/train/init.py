@@ -34,10 +34,9 @@ def load_init(models: tuple[str, ...], scale: int) -> Init | None:
     Raises WeightsError as ``load_model`` does, UsageError where several are not alike.
     """
     loaded = [_load(model, scale) for model in models]
-    for model, other in zip(models[1:], loaded[1:], strict=True):
-        _check_alike(models[0], loaded[0].net, model, other.net)
     if len(loaded) < 2:
         return Init(loaded[0].net, loaded[0].sha256) if loaded else None
+    _check_alike(models, [model.net for model in loaded])
     loaded.sort(key=lambda model: model.sha256)
     digest = hashlib.sha256("".join(model.sha256 for model in loaded).encode()).hexdigest()
     return Init(_mean([model.net for model in loaded]), digest)
@@ -48,17 +47,15 @@ def _load(model: str, scale: int) -> LoadedModel:
     return load_model(model, scale if bundled else None)
 
 
-def _check_alike(first: str, first_net: RCAN, other: str, other_net: RCAN) -> None:
-    theirs, ours = ({**asdict(net.config), "short tail": _has_short_tail(net)} for net in (first_net, other_net))
-    for name, value in ours.items():
-        if value != theirs[name]:
-            raise UsageError(
-                f"{other}: has {name} {value}, {first} has {theirs[name]}, so they have no mean; leave one of them out"
-            )
-
-
-def _has_short_tail(net: RCAN) -> bool:
-    return short_form(net) is not None
+def _check_alike(models: Sequence[str], nets: Sequence[RCAN]) -> None:
+    first, *others = [asdict(net.config) | {"short tail": short_form(net) is not None} for net in nets]
+    for model, other in zip(models[1:], others, strict=True):
+        for name, value in other.items():
+            if value != first[name]:
+                raise UsageError(
+                    f"{model}: has {name} {value}, {models[0]} has {first[name]}, so they have no mean; "
+                    "leave one of them out"
+                )
 
 
 def _mean(nets: Sequence[RCAN]) -> RCAN:

@@ -55,17 +55,19 @@ class Journal:
         self._data = data
         self._saved_at = time.monotonic()
         self._seconds = 0.0  # of runs before this one
+        self._scored = -1  # the step that the scores are of
+        self._scores: Mapping[str, float] = {}
 
     def saved(self) -> dict[str, Any] | None:
         """The state to go on from, or None at the beginning. Raises as ``StateFolder.load`` does, and UsageError where
-        the beginning is asked for and gone."""
+        that is beyond what is asked for."""
         saved = self._state.load()
-        if saved and saved["step"] and not self._options.iterations:
-            raise UsageError(
-                f"{self._state.folder}: holds a training of {saved['step']} iterations already; "
-                "for its beginning give another OUT, or another --state"
-            )
         if saved:
+            if saved["step"] > self._options.iterations:
+                raise UsageError(
+                    f"{self._state.folder}: holds a training of {saved['step']} iterations already; give no less for "
+                    "--iterations, or another --state"
+                )
             self._seconds = saved["seconds"]
         return saved
 
@@ -73,15 +75,15 @@ class Journal:
         self._log = Log(self._state.folder / "log.csv", step)
         self._watch.start(f"{description}, on {self._data}", step, self._options.iterations)
         if step == 0:
-            self._watch.validated(0, self._validation.scores(average))
+            self._watch.validated(0, self._score(average, 0))
         self._began = self._saved_at = time.monotonic()
 
     def log(self, average: RCAN, step: int, rate: float, loss: float) -> None:
         """A row of the log, and where it is time for that the scores of ``average``. Raises OutputError."""
         self._watch.update(step, loss)
-        scores: dict[str, float] = {}
+        scores: Mapping[str, float] = {}
         if step % self._options.validate_every == 0 or step == self._options.iterations:
-            scores = self._validation.scores(average)
+            scores = self._score(average, step)
             self._watch.validated(step, scores)
             self._write(average, self._state.folder / LATEST, step, scores)
         seconds = round(self._elapsed(), 1)
@@ -99,10 +101,15 @@ class Journal:
 
     def finish(self, average: RCAN, step: int) -> None:
         """Write the result. Raises OutputError."""
-        scores = self._validation.scores(average)
+        scores = self._score(average, step)
         self._write(average, Path(self._options.output), step, scores)
         told = "".join(f", {name} {value:.3f} dB" for name, value in scores.items())
         self._watch.finish(f"{self._options.output}: {step} iterations{told}")
+
+    def _score(self, average: RCAN, step: int) -> Mapping[str, float]:
+        if step != self._scored:
+            self._scored, self._scores = step, self._validation.scores(average)
+        return self._scores
 
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._began

@@ -30,8 +30,11 @@ def chosen(options: TrainOptions) -> dict[str, Any]:
     names = [*_ALWAYS, "degradation", *(_VIDEO if options.degradation == "video" else ())]
     found = {name: getattr(options, name) for name in names}
     found |= {name: value for name in _SWITCHES if (value := getattr(options, name))}
-    sources = zip(_SOURCES, (options.init, (options.teacher,) if options.teacher else ()), strict=True)
-    return found | {name: " + ".join(Path(given).name for given in models) for name, models in sources if models}
+    if options.init:
+        found["init"] = " + ".join(Path(given).name for given in options.init)
+    if options.teacher:
+        found["teacher"] = Path(options.teacher).name
+    return found
 
 
 def recipe(
