@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 	@echo "Bicubic beside RCAN (PNG): build/demo.png"
 
 # Two at a time, each with one thread: threads of two processes that compute at once spin against each other.
-test: $(VENV)/.installed lint types
+test: $(VENV)/.installed lint types build/spandrel/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed
@@ -33,6 +33,12 @@ man: $(VENV)/.installed
 
 wheel: $(VENV)/.installed
 	$(BIN)/python -m build --outdir build/dist
+
+# Another program's reader of RCAN checkpoints, for tests/test_spandrel.py. Apart from the environment, as it is no dependency,
+# and without its own: torch is there, and torchvision is only for architectures other than RCAN.
+build/spandrel/.installed: $(VENV)/.installed constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps --upgrade --target build/spandrel spandrel einops
+	@touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rcan-video needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }

@@ -1,9 +1,9 @@
 """Every bundled file of weights in another program's reader, spandrel, against this project's network on a picture.
 
-    python -m venv other && other/bin/pip install spandrel torch==2.13.0 .
-    other/bin/python benchmarks/spandrel_weights.py PICTURE...
+    make build/spandrel/.installed
+    PYTHONPATH=build/spandrel .venv/bin/python benchmarks/spandrel_weights.py PICTURE...
 
-spandrel is no dependency of this project, so that is an environment of its own. Where its ``torchvision`` cannot be
+spandrel is no dependency of this project, so it lies beside the environment. Where its ``torchvision`` cannot be
 imported (it has no build for every torch), an empty one stands in: architectures other than RCAN alone use it.
 """
 
@@ -50,7 +50,10 @@ def main() -> int:
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
     args = parser.parse_args()
     if importlib.util.find_spec("spandrel") is None:
-        print("spandrel is not in this environment: pip install spandrel, into one of its own", file=sys.stderr)
+        print(
+            "spandrel cannot be imported: make build/spandrel/.installed, and set PYTHONPATH to that folder",
+            file=sys.stderr,
+        )
         return 2
     stub = stand_in_for_torchvision()
     from spandrel import ImageModelDescriptor, ModelLoader
