@@ -20,6 +20,7 @@ from clips import make_clip, needs_encoder
 from rcan_video import job
 from rcan_video.commands import config, upscale
 from rcan_video.commands.shell import _run
+from rcan_video.errors import OutputError
 from rcan_video.media.codecs import plan_video
 from rcan_video.media.decode import probe
 from rcan_video.media.encoder_options import KNOBS
@@ -290,6 +291,23 @@ def test_completion(shell: str, words: str, answer: set[str], tmp_path: Path) ->
     assert done.returncode == 0 and done.stderr == ""
     found = re.findall(r"^plain(?:,|\n)([\w-]+)", done.stdout, re.MULTILINE)
     assert set(found) == answer
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("asked", ["source", "complete"])
+def test_an_answer_to_a_shell_that_cannot_be_written(asked: str) -> None:
+    words = {"COMP_WORDS": "rcan-video --dev", "COMP_CWORD": "1"}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            COMMAND,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            env={**os.environ, **words, "_RCAN_VIDEO_COMPLETE": f"bash_{asked}"},
+        )
+    assert done.returncode == OutputError.exit_code
+    assert done.stderr.startswith("rcan-video: standard output cannot be written: ") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

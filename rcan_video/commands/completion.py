@@ -13,12 +13,18 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def complete(command: click.Command, name: str) -> None:
-    """Answer a shell that asks for completions, and leave; else do nothing."""
+    """Answer a shell that asks for completions, and leave; else do nothing. Raises as ``print_result``."""
     instruction = os.environ.get(_variable(name))
     if instruction:
-        from click.shell_completion import shell_complete
+        from click.shell_completion import get_completion_class
 
-        sys.exit(shell_complete(command, {}, name, _variable(name), instruction))
+        shell, _, asked = instruction.partition("_")
+        kind = get_completion_class(shell)
+        if kind is None or asked not in ("source", "complete"):
+            sys.exit(1)
+        completion = kind(command, {}, name, _variable(name))
+        print_result(completion.source() if asked == "source" else completion.complete())
+        sys.exit(0)
 
 
 def print_completion(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:

@@ -52,13 +52,13 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and the shell's "&" leave it
             signal.signal(number, _interrupt)
-    complete(command, name)
     sys.exit(_run(command, name, debug="--debug" in sys.argv))
 
 
 def _run(command: click.Command, name: str, *, debug: bool) -> int:
     shell = Shell(name)
     try:
+        complete(command, name)
         # Not command.main(): that takes any EOFError for Ctrl-D and any broken pipe for its own.
         with command.make_context(name, sys.argv[1:], obj=shell) as context:
             command.invoke(context)
