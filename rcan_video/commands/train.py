@@ -16,6 +16,7 @@ from rcan_video.commands.params import ModelName, Number
 from rcan_video.commands.shell import run_command
 from rcan_video.options import SCALES, Equivariant, TrainOptions
 from rcan_video.progress import duration_text
+from rcan_video.progress.estimate import Estimate
 
 _EPILOG = """
 The same command again goes on where the training was cut off. Exit codes: 0 all well, 1 a bug, 2 wrong usage,
@@ -149,15 +150,17 @@ class Plain(Silent):
     """Lines for logs and pipes: one every half minute, and one for each validation."""
 
     def start(self, description: str, done: int, total: int) -> None:
-        self._total, self._rate = total, _Rate(done)
+        self._total, self._estimate = total, Estimate(total, done)
         self._last = time.monotonic()
         self._say(f"{description}" + (f"; goes on at iteration {done}" if done else ""))
 
     def update(self, step: int, loss: float) -> None:
         now = time.monotonic()
+        self._estimate.update(step, now)
         if now - self._last >= _PLAIN_SECONDS:
             self._last = now
-            self._say(f"iteration {step}/{self._total}, {self._rate.text(step, self._total)}, loss {loss:.5f}")
+            words = [f"iteration {step}/{self._total}", *_pace(self._estimate, now), f"loss {loss:.5f}"]
+            self._say(", ".join(words))
 
     def validated(self, step: int, scores: Mapping[str, float]) -> None:
         if scores:
@@ -188,12 +191,14 @@ class Bar(Silent):
         self._bar.update(self._task, count=text)
 
     def start(self, description: str, done: int, total: int) -> None:
-        self._total, self._rate = total, _Rate(done)
+        self._total, self._estimate = total, Estimate(total, done)
         self._console.print(description, markup=False)
         self._bar.update(self._task, total=total, completed=done, count=f"{done}/{total}")
 
     def update(self, step: int, loss: float) -> None:
-        rate = self._rate.text(step, self._total)
+        now = time.monotonic()
+        self._estimate.update(step, now)
+        rate = ", ".join(_pace(self._estimate, now))
         self._bar.update(self._task, completed=step, count=f"{step}/{self._total}", rate=rate, loss=f"loss {loss:.5f}")
 
     def validated(self, step: int, scores: Mapping[str, float]) -> None:
@@ -206,15 +211,9 @@ class Bar(Silent):
         self._bar.stop()
 
 
-class _Rate:
-    """Iterations per second since ``done``."""
-
-    def __init__(self, done: int) -> None:
-        self._done, self._begin = done, time.monotonic()
-
-    def text(self, step: int, total: int) -> str:
-        rate = (step - self._done) / max(time.monotonic() - self._begin, 1e-9)
-        return f"{rate:.2f} it/s, {duration_text((total - step) / max(rate, 1e-9))} left"
+def _pace(estimate: Estimate, now: float) -> list[str]:
+    rate, left = estimate.rate(now), estimate.left(now)
+    return [] if rate is None or left is None else [f"{rate:.2f} it/s", f"{duration_text(left)} left"]
 
 
 def _decibels(scores: Mapping[str, float]) -> str:

@@ -26,7 +26,8 @@ _LATE = 3.0
 
 
 class Estimate:
-    """Frames per second and seconds left of the whole job, from when frames were written (a monotonic clock).
+    """Frames per second and seconds left of the whole job, from when frames were written (a monotonic clock); of a
+    training, its iterations.
 
     The time before the first frame that this run writes counts for nothing: engines start, decoders pass over what is
     kept. From there on the rate is a mean, weighted by exp(-age / horizon), of frames over time.
