@@ -25,6 +25,7 @@ BUNDLED = [
     ("base", 3),
     ("base", 4),
     ("base-video", 2),
+    ("base-video", 4),
     ("fast", 2),
     ("fast", 3),
     ("fast", 4),
@@ -162,4 +163,5 @@ def test_storage_loses_nothing_on_set5(name: str, scale: int, tmp_path: Path) ->
     reference, saved, *halves = (found.mean("", method) for method in found.methods[2:])
     assert saved == reference
     for half in halves:
-        assert half != reference and half.psnr_y == pytest.approx(reference.psnr_y, abs=1e-3)
+        lost = reference.psnr_y - half.psnr_y
+        assert half != reference and -2e-3 < lost < 1e-3  # what is rounded at random may gain, too: base x2 0.0011

@@ -19,6 +19,7 @@ from example_blocks import PAGES, ROOT, Block, blocks, furnish, without_blocks
 from example_shell import make_stubs
 
 from rcan_video.metrics import psnr, psnr_y
+from rcan_video.pictures import read_picture
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SAMPLE = EXAMPLES / "sample.mp4"
@@ -35,6 +36,7 @@ def example(name: str) -> ModuleType:
 
 make_sample = example("make_sample")
 demo_picture = example("demo_picture")
+make_shapes = example("make_shapes")
 
 
 def upscaled(path: Path, scale: int = 2, shift: int = 0, size: tuple[int, int] | None = None) -> Path:
@@ -295,3 +297,13 @@ def test_a_wrong_example_fails(shell: dict[str, str], pool: Path, tmp_path: Path
         (tmp_path / language).mkdir()
         with pytest.raises(AssertionError, match=r"there is no option --scael|ZeroDivisionError"):
             test_an_example_runs(Block("README.md", 1, language, code), shell, pool, tmp_path / language)
+
+
+def test_shapes_to_train_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["make_shapes.py", str(tmp_path / "shapes"), "2"])
+    make_shapes.main()
+    first, second = (read_picture(tmp_path / "shapes" / f"shapes{number:03}.png") for number in range(2))
+    assert np.array_equal(first, make_shapes.shapes(0)[:, :, ::-1])  # a function of the number alone
+    assert psnr(first, second) < 20
+    steps = np.abs(np.diff(first.astype(np.int16), axis=1)).max(axis=2)
+    assert np.percentile(steps, 99) > 60  # grey levels from pixel to pixel: there are sharp edges
