@@ -36,8 +36,8 @@ wheel: $(VENV)/.installed
 
 # Another program's reader of RCAN checkpoints, for tests/test_spandrel.py. Apart from the environment, as it is no dependency,
 # and without its own: torch is there, and torchvision is only for architectures other than RCAN.
-build/spandrel/.installed: $(VENV)/.installed constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps --upgrade --target build/spandrel spandrel einops
+build/spandrel/.installed: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/spandrel spandrel==0.4.2 einops==0.8.2
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt

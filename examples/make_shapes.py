@@ -3,8 +3,8 @@
     python examples/make_shapes.py FOLDER [COUNT]
 
 Shapes that hide shapes, sizes by a power law: the dead leaves model (Lee, Mumford and Huang, IJCV 2001), with sharp
-edges in all directions. Every picture is a function of its number. ``rcan-video-train PICTURES FOLDER OUT`` trains on
-both.
+edges in all directions. Every picture is a function of its number, with the same numpy and OpenCV. ``rcan-video-train
+PICTURES FOLDER OUT`` trains on both.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def filling(rng: np.random.Generator, shape: tuple[int, ...], palette: Floats) -
     elif kind < 0.8:
         period = FINER * np.exp(rng.uniform(np.log(2.2), np.log(24)))
         wave = np.sin(along * 2 * np.pi / period + rng.uniform(0, 6))
-        rng.random()
+        rng.random()  # for nothing, but the pictures that `base` x2 saw are with it
         share = hardened(rng, wave)
         if rng.random() < 0.4:
             other = angle + np.pi / 2 * rng.choice([1, 1, 0.7])

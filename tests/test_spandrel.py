@@ -26,7 +26,8 @@ def test_every_bundled_file_makes_the_same_picture(tmp_path: Path) -> None:
     assert cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8))
     ran = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / "spandrel_weights.py", picture],
-        env={**os.environ, "PYTHONPATH": str(PACKAGES)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH"))))},
+        timeout=300,
         capture_output=True,
         text=True,
         check=False,

@@ -762,14 +762,15 @@ def test_exit_codes(
 def test_the_rate_is_of_what_follows_on_compiling(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     from rcan_video.commands import train as command
 
-    times = iter((0.0, 90.0, 140.0))  # compiling takes the first 40 seconds, a hundred iterations take 50
+    times = iter((0.0, 40.0, 89.5, 139.5))  # compiling takes the first 40 seconds, a hundred iterations take 50
     monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=lambda: next(times)))
     lines = command.Plain()
     lines.start("a network", 0, 1000)
+    lines.warmed_up(1)
     lines.update(100, 0.01)
     lines.update(200, 0.01)
     first, second = capsys.readouterr().err.splitlines()[1:]
-    assert first == "rcan-video-train: iteration 100/1000, loss 0.01000"
+    assert first == "rcan-video-train: iteration 100/1000, 2.00 it/s, 7:30 left, loss 0.01000"
     assert second == "rcan-video-train: iteration 200/1000, 2.00 it/s, 6:40 left, loss 0.01000"
 
 

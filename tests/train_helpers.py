@@ -53,6 +53,8 @@ class Watched:
     def start(self, description: str, done: int, total: int) -> None:
         self.begun_at = done
 
+    def warmed_up(self, step: int) -> None: ...
+
     def update(self, step: int, loss: float) -> None:
         self.losses.append(loss)
 

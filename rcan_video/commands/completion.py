@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from rcan_video.commands.saying import print_result
+
+if TYPE_CHECKING:
+    from click.shell_completion import ShellComplete
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -23,7 +27,10 @@ def complete(command: click.Command, name: str) -> None:
         if kind is None or asked not in ("source", "complete"):
             sys.exit(1)
         completion = kind(command, {}, name, _variable(name))
-        print_result(completion.source() if asked == "source" else completion.complete())
+        if asked == "source":
+            _print_script(completion)
+        else:
+            print_result(completion.complete().encode())
         sys.exit(0)
 
 
@@ -36,8 +43,12 @@ def print_completion(ctx: click.Context, param: click.Parameter, shell: str | No
     kind = get_completion_class(shell)
     assert kind is not None
     name = str(ctx.info_name)
-    print_result(kind(ctx.command, {}, name, _variable(name)).source())
+    _print_script(kind(ctx.command, {}, name, _variable(name)))
     ctx.exit()
+
+
+def _print_script(completion: ShellComplete) -> None:
+    print_result(completion.source().encode(), nl=False)  # as bytes: as text, Windows would write CRLF
 
 
 def _variable(name: str) -> str:

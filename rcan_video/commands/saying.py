@@ -26,11 +26,11 @@ def saying(name: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
         yield lambda text: click.echo(f"{name}: {text}", err=True)
 
 
-def print_result(text: str) -> None:
-    """Print what a command was asked for. Raises PipeClosed where nobody reads it, OutputError where it cannot be
-    written."""
+def print_result(text: str | bytes, nl: bool = True) -> None:
+    """Print what a command was asked for, and a line feed where ``nl``. Raises PipeClosed where nobody reads it,
+    OutputError where it cannot be written."""
     try:
-        click.echo(text)
+        click.echo(text, nl=nl)
     except OSError:
         from rcan_video.media.files import output_errors  # with FFmpeg, which lists and completion do without
 

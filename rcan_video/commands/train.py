@@ -137,6 +137,8 @@ class Silent:
 
     def start(self, description: str, done: int, total: int) -> None: ...
 
+    def warmed_up(self, step: int) -> None: ...
+
     def update(self, step: int, loss: float) -> None: ...
 
     def validated(self, step: int, scores: Mapping[str, float]) -> None: ...
@@ -146,20 +148,34 @@ class Silent:
     def close(self) -> None: ...
 
 
-class Plain(Silent):
-    """Lines for logs and pipes: one every half minute, and one for each validation."""
+class _Paced(Silent):
+    """Knows how fast it goes, and how long it has to go."""
 
     def start(self, description: str, done: int, total: int) -> None:
         self._total, self._estimate = total, Estimate(total, done)
+
+    def warmed_up(self, step: int) -> None:
+        self._estimate.update(step, time.monotonic())
+
+    def _pace(self, step: int, now: float) -> list[str]:
+        self._estimate.update(step, now)
+        rate, left = self._estimate.rate(now), self._estimate.left(now)
+        return [] if rate is None or left is None else [f"{rate:.2f} it/s", f"{duration_text(left)} left"]
+
+
+class Plain(_Paced):
+    """Lines for logs and pipes: one every half minute, and one for each validation."""
+
+    def start(self, description: str, done: int, total: int) -> None:
+        super().start(description, done, total)
         self._last = time.monotonic()
         self._say(f"{description}" + (f"; goes on at iteration {done}" if done else ""))
 
     def update(self, step: int, loss: float) -> None:
         now = time.monotonic()
-        self._estimate.update(step, now)
+        words = [f"iteration {step}/{self._total}", *self._pace(step, now), f"loss {loss:.5f}"]
         if now - self._last >= _PLAIN_SECONDS:
             self._last = now
-            words = [f"iteration {step}/{self._total}", *_pace(self._estimate, now), f"loss {loss:.5f}"]
             self._say(", ".join(words))
 
     def validated(self, step: int, scores: Mapping[str, float]) -> None:
@@ -174,7 +190,7 @@ class Plain(Silent):
             click.echo(f"rcan-video-train: {text}", err=True)
 
 
-class Bar(Silent):
+class Bar(_Paced):
     """A live line on a terminal: iterations, rate, loss, PSNR, time left."""
 
     def __init__(self) -> None:
@@ -191,14 +207,12 @@ class Bar(Silent):
         self._bar.update(self._task, count=text)
 
     def start(self, description: str, done: int, total: int) -> None:
-        self._total, self._estimate = total, Estimate(total, done)
+        super().start(description, done, total)
         self._console.print(description, markup=False)
         self._bar.update(self._task, total=total, completed=done, count=f"{done}/{total}")
 
     def update(self, step: int, loss: float) -> None:
-        now = time.monotonic()
-        self._estimate.update(step, now)
-        rate = ", ".join(_pace(self._estimate, now))
+        rate = ", ".join(self._pace(step, time.monotonic()))
         self._bar.update(self._task, completed=step, count=f"{step}/{self._total}", rate=rate, loss=f"loss {loss:.5f}")
 
     def validated(self, step: int, scores: Mapping[str, float]) -> None:
@@ -209,11 +223,6 @@ class Bar(Silent):
 
     def close(self) -> None:
         self._bar.stop()
-
-
-def _pace(estimate: Estimate, now: float) -> list[str]:
-    rate, left = estimate.rate(now), estimate.left(now)
-    return [] if rate is None or left is None else [f"{rate:.2f} it/s", f"{duration_text(left)} left"]
 
 
 def _decibels(scores: Mapping[str, float]) -> str:

@@ -34,6 +34,9 @@ class Watch(Protocol):
 
     def start(self, description: str, done: int, total: int) -> None: ...
 
+    def warmed_up(self, step: int) -> None:
+        """The first iteration of this run is done, and with it the compiling: ``step`` are, in all."""
+
     def update(self, step: int, loss: float) -> None:
         """``step`` iterations are done; ``loss`` is their last ones' mean L1 distance, in 0..1, to what is aimed at."""
 
@@ -77,6 +80,9 @@ class Journal:
         if step == 0:
             self._watch.validated(0, self._score(average, 0))
         self._began = self._saved_at = time.monotonic()
+
+    def warmed_up(self, step: int) -> None:
+        self._watch.warmed_up(step)
 
     def log(self, average: RCAN, step: int, rate: float, loss: float) -> None:
         """A row of the log, and where it is time for that the scores of ``average``. Raises OutputError."""

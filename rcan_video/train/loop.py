@@ -131,6 +131,7 @@ def _train(
         step, losses = saved["step"], saved["losses"].to(device)
     if journal:
         journal.begin(average, describe(average), step)
+    first = step + 1
 
     def state() -> dict[str, Any]:
         parts = {name: part.state_dict() for name, part in (("net", net), ("average", average), ("scaler", scaler))}
@@ -156,6 +157,8 @@ def _train(
         move(net, movers, scaler)
         losses += distance.detach()
         step += 1
+        if journal and step == first:
+            journal.warmed_up(step)
 
         last = step == options.iterations
         if step % options.log_every == 0 or last:
