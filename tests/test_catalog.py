@@ -163,5 +163,4 @@ def test_storage_loses_nothing_on_set5(name: str, scale: int, tmp_path: Path) ->
     reference, saved, *halves = (found.mean("", method) for method in found.methods[2:])
     assert saved == reference
     for half in halves:
-        lost = reference.psnr_y - half.psnr_y
-        assert half != reference and -2e-3 < lost < 1e-3  # what is rounded at random may gain, too: base x2 0.0011
+        assert half != reference and half.psnr_y > reference.psnr_y - 1e-3

@@ -20,13 +20,10 @@ def complete(command: click.Command, name: str) -> None:
     """Answer a shell that asks for completions, and leave; else do nothing. Raises as ``print_result``."""
     instruction = os.environ.get(_variable(name))
     if instruction:
-        from click.shell_completion import get_completion_class
-
         shell, _, asked = instruction.partition("_")
-        kind = get_completion_class(shell)
-        if kind is None or asked not in ("source", "complete"):
+        completion = _completion(shell, command, name)
+        if completion is None or asked not in ("source", "complete"):
             sys.exit(1)
-        completion = kind(command, {}, name, _variable(name))
         if asked == "source":
             _print_script(completion)
         else:
@@ -38,13 +35,17 @@ def print_completion(ctx: click.Context, param: click.Parameter, shell: str | No
     """The callback of ``--completion``: prints the script, and ends the command."""
     if shell is None or ctx.resilient_parsing:
         return
+    completion = _completion(shell, ctx.command, str(ctx.info_name))
+    assert completion is not None
+    _print_script(completion)
+    ctx.exit()
+
+
+def _completion(shell: str, command: click.Command, name: str) -> ShellComplete | None:
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)
-    assert kind is not None
-    name = str(ctx.info_name)
-    _print_script(kind(ctx.command, {}, name, _variable(name)))
-    ctx.exit()
+    return None if kind is None else kind(command, {}, name, _variable(name))
 
 
 def _print_script(completion: ShellComplete) -> None:

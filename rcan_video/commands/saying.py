@@ -26,7 +26,7 @@ def saying(name: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
         yield lambda text: click.echo(f"{name}: {text}", err=True)
 
 
-def print_result(text: str | bytes, nl: bool = True) -> None:
+def print_result(text: str | bytes, *, nl: bool = True) -> None:
     """Print what a command was asked for, and a line feed where ``nl``. Raises PipeClosed where nobody reads it,
     OutputError where it cannot be written."""
     try:
