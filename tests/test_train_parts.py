@@ -14,6 +14,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,7 @@ from rcan_video.train.data import Pair, Patches, Pool, detail, turned
 from rcan_video.train.loop import unsteadiness
 from rcan_video.train.prepare import prepare
 from rcan_video.train.reparam import collapsed, factorise
-from rcan_video.train.sharpen import drawn, sharpen
+from rcan_video.train.sharpen import Sharpening, drawn, sharpen
 from rcan_video.train.start import starting_point, structure
 from rcan_video.train.tails import official, short_form, shortened, standard_form
 
@@ -175,23 +176,28 @@ def test_files_are_decoded_once_and_known_by_their_content(tmp_path: Path, monke
     assert again.key == first[1].key and np.array_equal(again.reduced(3), first[1].reduced(3))
 
 
-def test_an_unsharp_mask_is_what_it_says() -> None:
-    """Against the formula in float64, with a Gaussian of its own; clipped, not wrapped round."""
-    picture, amount, sigma = texture(3, 48), 1.7, 1.1
-    reach = np.arange(-8, 9)
-    window = np.exp(-(reach**2) / (2 * sigma**2))
-    window /= window.sum()
-    exact = np.pad(picture.astype(np.float64), ((8, 8), (8, 8), (0, 0)), mode="reflect")
-    for axis in (0, 1):
-        exact = np.apply_along_axis(np.convolve, axis, exact, window, "valid")
-    expected = np.clip(picture + amount * (picture - exact), 0, 255)
-    found = sharpen(picture, amount, sigma)
+def test_sharpening_is_what_it_says() -> None:
+    """A blur and an unsharp mask against their formula in float64, with Gaussians of its own; clipped, not wrapped."""
+    picture, how = texture(3, 48), Sharpening(loss=0.6, amount=1.7, halo=1.1)
+    blurred = _gaussian(picture.astype(np.float64), how.loss)
+    expected = np.clip(blurred + how.amount * (blurred - _gaussian(blurred, how.halo)), 0, 255)
+    found = sharpen(picture, how)
     assert found.dtype == np.uint8 and (expected == 255).any() and (expected == 0).any()
     assert np.abs(found - expected).max() < 1
-    assert np.array_equal(sharpen(picture, 0.0, sigma), picture)
+    assert np.array_equal(sharpen(picture, Sharpening(loss=0.0, amount=0.0, halo=1.1)), picture)
+    assert np.abs(sharpen(picture, Sharpening(loss=0.6, amount=0.0, halo=1.1)) - blurred).max() < 1
 
 
-def test_half_of_the_originals_is_sharpened_once_each_by_its_own_amount(
+def _gaussian(picture: npt.NDArray[np.float64], sigma: float) -> npt.NDArray[np.float64]:
+    reach = np.arange(-8, 9)
+    window = np.exp(-(reach**2) / (2 * sigma**2))
+    padded = np.pad(picture, ((8, 8), (8, 8), (0, 0)), mode="reflect")
+    for axis in (0, 1):
+        padded = np.apply_along_axis(np.convolve, axis, padded, window / window.sum(), "valid")
+    return padded
+
+
+def test_half_of_the_originals_is_sharpened_once_each_in_its_own_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_textures(tmp_path / "pictures", 3, 96)
@@ -199,16 +205,16 @@ def test_half_of_the_originals_is_sharpened_once_each_by_its_own_amount(
     options = small_options(folder, sharpen=0.8, valid=str(folder))
     prepared = prepare(options, lambda _: None)
     (pool,) = prepared.patches.pools
-    amounts = set()
+    ways = set()
     for f in store.load([*sorted(folder.glob("*.png")), clip], tmp_path / "cache", lambda _: None):
-        amount, sigma = drawn(f.key, 0.8)
-        assert 0 < amount < 0.8 and 0.6 <= sigma <= 1.5
-        expected = np.stack([sharpen(frame, amount, sigma) for frame in f.frames])
+        how = drawn(f.key, 0.8)
+        assert 0 < how.amount < 0.8 and 0 <= how.loss <= 0.6 and 1 <= how.halo <= 2
+        expected = np.stack([sharpen(frame, how) for frame in f.frames])
         (pair,) = [pair for pair in pool.pairs if np.array_equal(pair.hr, expected)]
         assert np.array_equal(pair.lr, np.stack([reduce(frame, 2) for frame in expected]))
-        amounts.add(amount)
+        ways.add(how)
         assert sum(np.array_equal(pair.hr, f.frames) for pair in pool.pairs) == 1  # as it is, as often
-    assert len(amounts) == 4 and len(pool.pairs) == 8
+    assert len(ways) == 4 and len(pool.pairs) == 8
     # What is validated on is left alone, and so is the name of the content.
     assert np.array_equal(prepared.validation.sets["psnr_y"][0].hr[0], texture(0, 96))
     assert prepared.digest == prepare(replace(options, sharpen=0.0), lambda _: None).digest
@@ -224,7 +230,7 @@ def test_compressed_sequences_are_of_sharpened_originals_too(tmp_path: Path, mon
         prepare(small_options(folder, degradation="video", sharpen=0.8), lambda _: None)
     ((original, sharpened),) = given
     assert np.array_equal(original.frames[0], texture(0, 400))
-    assert sharpened.key == f"{original.key}-sharpened-1-0.8"  # part of what the cache calls the sequences by
+    assert sharpened.key == f"{original.key}-sharpened-2-0.8"  # part of what the cache calls the sequences by
     assert np.abs(sharpened.frames.astype(int) - original.frames).mean() > 0.5
 
 
@@ -240,7 +246,7 @@ def test_compressed_sequences_are_of_sharpened_originals_too(tmp_path: Path, mon
     ],
     ids=["empty", "zip", "header", "cut off", "other size", "other type"],
 )
-@pytest.mark.parametrize("name", ["hr.npy", "bicubic-x2.npy", "sharpened-1-0.5/hr.npy"])
+@pytest.mark.parametrize("name", ["hr.npy", "bicubic-x2.npy", "sharpened-2-0.5/hr.npy"])
 def test_damage_in_the_cache_is_named(name: str, damage: Callable[[Path], None], tmp_path: Path) -> None:
     options = small_options(write_textures(tmp_path / "pictures", 1), sharpen=0.5 if "sharpened" in name else 0.0)
     prepare(options, lambda _: None)

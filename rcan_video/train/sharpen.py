@@ -1,33 +1,55 @@
-"""Originals made sharper before they are trained on, each by another amount.
+"""Originals blurred a little and made sharper before they are trained on, each in another way.
 
 What a network learns of fine detail is how its pictures were made. Photographs that were reduced, as training pictures
-are, are softer around edges than what scanners, cameras and broadcasters have sharpened, and a network that saw the one
-kind alone does worse on the other. Small pictures are made from the sharpened originals: what is asked for is still
-what was there before the reduction.
+are, have as much detail as pixels can hold and soft edges; scanners, cameras and broadcasters record less of the finest
+detail and sharpen what is coarser. A network that saw the one kind alone does worse on the other. Small pictures are
+made from the sharpened originals: what is asked for is still what was there before the reduction.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from rcan_video.metrics import Pixels
 
-VERSION = 1
+Samples = npt.NDArray[np.float32]
+
+VERSION = 2
 """Part of the cache's names: change it with anything below."""
 
-_SIGMA = (0.6, 1.5)  # pixels: the halos of scanners and cameras
+_LOSS = (0.0, 0.6)  # pixels: the spot of a lens or a scanner
+_HALO = (1.0, 2.0)  # pixels: what comes of sharpening for the eye
 
 
-def drawn(key: str, strongest: float) -> tuple[float, float]:
-    """An amount between 0 and ``strongest``, and a sigma in pixels, of the picture with the hexadecimal ``key``: for
-    the same picture always the same."""
+@dataclass(frozen=True, slots=True)
+class Sharpening:
+    """A Gaussian blur of ``loss`` pixels, and then an unsharp mask of ``amount`` and a sigma of ``halo`` pixels."""
+
+    loss: float
+    amount: float
+    halo: float
+
+
+def drawn(key: str, strongest: float) -> Sharpening:
+    """One with an amount between 0 and ``strongest`` for the picture with the hexadecimal ``key``: for the same picture
+    always the same."""
     rng = np.random.default_rng(int(key, 16))
-    return float(rng.uniform(0.0, strongest)), float(rng.uniform(*_SIGMA))
+    return Sharpening(
+        loss=float(rng.uniform(*_LOSS)), amount=float(rng.uniform(0.0, strongest)), halo=float(rng.uniform(*_HALO))
+    )
 
 
-def sharpen(picture: Pixels, amount: float, sigma: float) -> Pixels:
-    """Unsharp mask of (H, W, 3) uint8: ``p + amount * (p - p blurred by a Gaussian of sigma)``, rounded and clipped."""
-    exact = picture.astype(np.float32)
-    exact += amount * (exact - cv2.GaussianBlur(exact, (0, 0), sigma))
+def sharpen(picture: Pixels, how: Sharpening) -> Pixels:
+    """(H, W, 3) uint8, ``b + amount * (b - b blurred by halo)`` where b is the picture blurred by loss, rounded and
+    clipped."""
+    exact = _blurred(picture.astype(np.float32), how.loss)
+    exact += how.amount * (exact - _blurred(exact, how.halo))
     return np.clip(np.rint(exact), 0, 255).astype(np.uint8)
+
+
+def _blurred(picture: Samples, sigma: float) -> Samples:
+    return cv2.GaussianBlur(picture, (0, 0), sigma).astype(np.float32, copy=False) if sigma else picture

@@ -2,7 +2,7 @@
 
     <cache>/<sha256 of the file>/hr.npy             (T, H, W, 3) uint8; T is 1 for a picture
                                  bicubic-x2.npy     the same, reduced
-                                 sharpened-1-0.8/   both, of sharpened originals: version, strongest amount
+                                 sharpened-2-2.4/   both, of sharpened originals: version, strongest amount
 
 A folder that is there is complete as far as it goes: every file gets its name when it is whole.
 """
@@ -69,8 +69,8 @@ class Footage:
         name = f"sharpened-{VERSION}-{strongest!r}"
         path = self.folder / name / "hr.npy"
         if not path.exists():
-            amount, sigma = drawn(self.key, strongest)
-            keep(path, (sharpen(frame, amount, sigma) for frame in self.frames))
+            how = drawn(self.key, strongest)
+            keep(path, (sharpen(frame, how) for frame in self.frames))
         return Footage(self.path, f"{self.key}-{name}", mapped(path, self.frames.shape), path.parent)
 
 
