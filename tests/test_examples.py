@@ -15,10 +15,14 @@ import cv2
 import example_shell
 import numpy as np
 import pytest
+import torch
 from example_blocks import PAGES, ROOT, Block, blocks, furnish, without_blocks
 from example_shell import make_stubs
+from train_helpers import write_textures
 
 from rcan_video.metrics import psnr, psnr_y
+from rcan_video.network import checkpoint
+from rcan_video.network.catalog import load_model
 from rcan_video.pictures import read_picture
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -37,6 +41,7 @@ def example(name: str) -> ModuleType:
 make_sample = example("make_sample")
 demo_picture = example("demo_picture")
 make_shapes = example("make_shapes")
+train_scales = example("train_scales")
 
 
 def upscaled(path: Path, scale: int = 2, shift: int = 0, size: tuple[int, int] | None = None) -> Path:
@@ -307,3 +312,30 @@ def test_shapes_to_train_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert psnr(first, second) < 20
     steps = np.abs(np.diff(first.astype(np.int16), axis=1)).max(axis=2)
     assert np.percentile(steps, 99) > 60  # grey levels from pixel to pixel: there are sharp edges
+
+
+def test_a_body_for_two_scales(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Both files have it, it has learned, and a training that was cut off ends as one that was not."""
+    pictures = write_textures(tmp_path / "pictures", 2)
+
+    def trained(out: str) -> dict[int, dict[str, torch.Tensor]]:
+        rest = "--scales 2,3 --teacher fast --iterations 5 --batch 2 --patch 16 --sharpen 1 --validate-every 1"
+        paths = {"--init": ROOT / "weights" / "fast-x2.safetensors", "--valid": pictures, "--cache": tmp_path / "cache"}
+        words = ["train_scales.py", str(pictures), str(tmp_path / out), *rest.split()]
+        words += [str(word) for option in paths.items() for word in option]
+        monkeypatch.setattr(sys, "argv", words)
+        train_scales.main()
+        return {scale: checkpoint.load(tmp_path / f"{out}-x{scale}.safetensors").state_dict() for scale in (2, 3)}
+
+    whole = trained("whole")
+    with monkeypatch.context() as cut:
+        cut.setattr(train_scales, "told", lambda _, step: 1 / 0 if step == 4 else None)
+        with pytest.raises(ZeroDivisionError):
+            trained("cut")
+    again = trained("cut")
+    begun = load_model("fast", 2).net.state_dict()
+    for name, tensor in whole[2].items():
+        assert torch.equal(tensor, again[2][name]) and torch.equal(whole[3][name], again[3][name])
+        if not name.startswith("tail"):
+            assert torch.equal(tensor, whole[3][name])
+            assert not tensor.any() or not torch.equal(tensor, begun[name])

@@ -1,0 +1,179 @@
+"""One body for several scales: a training loop of one's own, from the parts of rcan-video-train.
+
+    python examples/train_scales.py PICTURES... OUT --init base-x3.safetensors --teacher base --valid HELD_OUT
+
+The scales take turns, each with a tail of its own (after MDSR, arXiv 1707.02921); the body, and the head, see them all.
+Writes OUT-x2.safetensors and so on, each a plain RCAN as rcan-video-train makes it. The same command goes on where it
+was cut off, from OUT.pt, which is written at each validation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn, optim
+from torch.nn.utils import parametrize
+
+from rcan_video.engine.compiled import compiled
+from rcan_video.network import checkpoint
+from rcan_video.network.rcan import RCAN
+from rcan_video.options import TrainOptions
+from rcan_video.train.init import load_init
+from rcan_video.train.loop import learning_rate, spectral
+from rcan_video.train.optimizers import optimizers
+from rcan_video.train.prepare import prepare
+from rcan_video.train.reparam import collapsed
+from rcan_video.train.start import starting_point, structure, to_range
+from rcan_video.train.store import allow_many_files
+from rcan_video.train.tails import official
+from rcan_video.train.teacher import Teacher, load_teacher
+from rcan_video.train.validate import Validation
+
+
+@dataclass
+class Scale:
+    """What trains for one scale; ``net``'s head and body are those of all, as ``average``'s are."""
+
+    net: RCAN
+    average: RCAN
+    batches: Any
+    validation: Validation
+    teacher: Teacher | None
+
+
+def scales(options: dict[int, TrainOptions]) -> dict[int, Scale]:
+    found: dict[int, Scale] = {}
+    for factor, wanted in options.items():
+        prepared = prepare(wanted, lambda _: None)
+        init = load_init(wanted.init, factor)
+        net = starting_point(structure(wanted, init.net if init else None), init and init.net, prepared.patches, wanted)
+        average = copy.deepcopy(net).eval().requires_grad_(False)
+        if found:
+            first = next(iter(found.values()))
+            net.head, net.body = first.net.head, first.net.body
+            average.head, average.body = first.average.head, first.average.body
+        groups = torch.bfloat16 if wanted.precision == "bf16" else torch.float32
+        teacher = Teacher(load_teacher(wanted.teacher, factor), torch.device("cpu"), groups) if wanted.teacher else None
+        net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        found[factor] = Scale(net, average, prepared.patches, prepared.validation, teacher)
+    return found
+
+
+def train(options: dict[int, TrainOptions], out: str) -> None:
+    torch.set_flush_denormal(True)
+    allow_many_files()
+    trained = scales(options)
+    first, *others = trained.values()
+    movers = optimizers(first.net, "muon")
+    if others:
+        tails = [parameter for scale in others for parameter in scale.net.tail.parameters()]
+        movers.append(optim.Adam(tails, betas=(0.9, 0.99), fused=True))
+    shared = next(iter(options.values()))
+    if shared.precision == "bf16":
+        first.net.body.forward = torch.autocast("cpu", torch.bfloat16)(first.net.body.forward)
+    if shared.compile:
+        first.net.body.forward = compiled(first.net.body.forward)
+
+    step, state = 0, Path(f"{out}.pt")
+    if state.exists():
+        saved = torch.load(state, weights_only=True)
+        step = saved["step"]
+        for factor, scale in trained.items():
+            scale.net.load_state_dict(saved["nets"][factor])
+            scale.average.load_state_dict(saved["averages"][factor])
+        for mover, theirs in zip(movers, saved["movers"], strict=True):
+            mover.load_state_dict(theirs)
+    else:
+        told(trained, step)
+
+    while step < shared.iterations:
+        turn, place = divmod(step, len(trained))
+        scale = list(trained.values())[place]
+        for group in [group for mover in movers for group in mover.param_groups]:
+            group["lr"] = learning_rate(step, shared)
+        config = scale.net.config
+        small, large = (to_range(x, config) for x in scale.batches.batch(step, range(shared.batch)))
+        with parametrize.cached():
+            aim = scale.teacher.aim(small, large, config.rgb_range, turn) if scale.teacher else large
+            error = (scale.net(small) - aim) / config.rgb_range
+            loss = error.abs().mean() + shared.fourier * spectral(error)
+            for mover in movers:
+                mover.zero_grad()  # to None: the tails of other scales stay where they are
+            loss.backward()  # type: ignore[no-untyped-call]
+            plain, mine = collapsed(scale.net), dict(scale.average.named_parameters())
+            weight = min(0.999, (step + 1) / (step + 10))
+            with torch.no_grad():
+                torch._foreach_lerp_([mine[name] for name in plain], list(plain.values()), 1 - weight)
+        nn.utils.clip_grad_norm_(scale.net.parameters(), 1.0)
+        for mover in movers:
+            mover.step()
+        step += 1
+        if step % shared.validate_every == 0 or step == shared.iterations:
+            told(trained, step)
+            kept = {
+                "step": step,
+                "nets": {factor: scale.net.state_dict() for factor, scale in trained.items()},
+                "averages": {factor: scale.average.state_dict() for factor, scale in trained.items()},
+                "movers": [mover.state_dict() for mover in movers],
+            }
+            torch.save(kept, part := Path(f"{out}.part"))
+            part.replace(state)
+    for factor, scale in trained.items():
+        checkpoint.save(official(scale.average), f"{out}-x{factor}.safetensors")
+
+
+def told(trained: dict[int, Scale], step: int) -> None:
+    scores = [(factor, scale.validation.scores(scale.average)) for factor, scale in trained.items()]
+    print(step, *(f"x{factor} {score:.3f} dB" for factor, found in scores for score in found.values()), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+", metavar="PICTURES")
+    parser.add_argument("out", metavar="OUT")
+    parser.add_argument("--scales", default="2,3,4", metavar="LIST")
+    parser.add_argument("--init", action="append", default=[], metavar="NAME|PATH", help="whose body all begin with")
+    parser.add_argument("--teacher", metavar="NAME|PATH", help="a bundled name stands for one of each scale")
+    parser.add_argument("--iterations", type=int, default=12_000, metavar="N", help="of all scales together")
+    parser.add_argument("--lr", type=float, default=1e-3, metavar="RATE")
+    parser.add_argument("--batch", type=int, default=4, metavar="N")
+    parser.add_argument("--patch", type=int, default=96, metavar="PIXELS")
+    parser.add_argument("--sharpen", type=float, default=2.4, metavar="AMOUNT")
+    parser.add_argument("--seed", type=int, default=1, metavar="N")
+    parser.add_argument("--valid", metavar="FOLDER")
+    parser.add_argument("--validate-every", type=int, default=500, metavar="N")
+    parser.add_argument("--bf16", action="store_true", help="for CPUs that multiply bfloat16")
+    parser.add_argument("--compile", action="store_true", help="the groups through torch.compile")
+    parser.add_argument("--cache", metavar="FOLDER")
+    args = parser.parse_args()
+    options = TrainOptions(
+        data=tuple(args.data),
+        output=args.out,
+        init=tuple(args.init),
+        teacher=args.teacher,
+        iterations=args.iterations,
+        learning_rate=args.lr,
+        warmup=100,
+        decay=0.9,
+        batch=args.batch,
+        patch=args.patch,
+        sharpen=args.sharpen,
+        optimizer="muon",
+        factors=False,
+        precision="bf16" if args.bf16 else "single",
+        compile=args.compile,
+        valid=args.valid,
+        validate_every=args.validate_every,
+        cache=args.cache,
+    )
+    wanted = [int(factor) for factor in args.scales.split(",")]
+    train({factor: replace(options, scale=factor, seed=args.seed + factor) for factor in wanted}, args.out)
+
+
+if __name__ == "__main__":
+    main()
