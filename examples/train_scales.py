@@ -1,16 +1,17 @@
 """One body for several scales: a training loop of one's own, from the parts of rcan-video-train.
 
-    python examples/train_scales.py PICTURES... OUT --init base-x3.safetensors --teacher base --valid HELD_OUT
+    python examples/train_scales.py PICTURES... OUT --init weights/base-x3.safetensors --teacher base --valid HELD_OUT
 
 The scales take turns, each with a tail of its own (after MDSR, arXiv 1707.02921); the body, and the head, see them all.
 Writes OUT-x2.safetensors and so on, each a plain RCAN as rcan-video-train makes it. The same command goes on where it
-was cut off, from OUT.pt, which is written at each validation.
+was cut off, from the folder OUT.train, where it keeps its state at each validation.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,25 @@ import torch
 from torch import nn, optim
 from torch.nn.utils import parametrize
 
-from rcan_video.engine.compiled import compiled
+from rcan_video.engine.compiled import check_compiler, compiled, compiling
+from rcan_video.errors import NotFinite, RcanVideoError
 from rcan_video.network import checkpoint
 from rcan_video.network.rcan import RCAN
 from rcan_video.options import TrainOptions
-from rcan_video.train.init import load_init
+from rcan_video.train.init import Init, load_init
 from rcan_video.train.loop import learning_rate, spectral
 from rcan_video.train.optimizers import optimizers
 from rcan_video.train.prepare import prepare
+from rcan_video.train.recipe import recipe
 from rcan_video.train.reparam import collapsed
 from rcan_video.train.start import starting_point, structure, to_range
+from rcan_video.train.state import StateFolder
 from rcan_video.train.store import allow_many_files
 from rcan_video.train.tails import official
 from rcan_video.train.teacher import Teacher, load_teacher
 from rcan_video.train.validate import Validation
+
+CPU = torch.device("cpu")
 
 
 @dataclass
@@ -44,44 +50,61 @@ class Scale:
     batches: Any
     validation: Validation
     teacher: Teacher | None
+    recipe: dict[str, Any]
 
 
 def scales(options: dict[int, TrainOptions]) -> dict[int, Scale]:
     found: dict[int, Scale] = {}
+    init: Init | None = None
     for factor, wanted in options.items():
+        init = init or load_init(wanted.init, factor)  # one for all: a bundled name has another body for each scale
+        assert init is not None
         prepared = prepare(wanted, lambda _: None)
-        init = load_init(wanted.init, factor)
-        net = starting_point(structure(wanted, init.net if init else None), init and init.net, prepared.patches, wanted)
+        shape = structure(wanted, init.net)
+        net = starting_point(shape, init.net, prepared.patches, wanted)
         average = copy.deepcopy(net).eval().requires_grad_(False)
         if found:
             first = next(iter(found.values()))
             net.head, net.body = first.net.head, first.net.body
             average.head, average.body = first.average.head, first.average.body
+        model = load_teacher(wanted.teacher.format(scale=factor), factor) if wanted.teacher else None
         groups = torch.bfloat16 if wanted.precision == "bf16" else torch.float32
-        teacher = Teacher(load_teacher(wanted.teacher, factor), torch.device("cpu"), groups) if wanted.teacher else None
-        net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        found[factor] = Scale(net, average, prepared.patches, prepared.validation, teacher)
+        teacher = Teacher(model, CPU, groups) if model else None
+        net.to(memory_format=torch.channels_last).train()
+        told = recipe(wanted, shape, prepared.digest, init, model)
+        known = {f"x{factor} {name}": value for name, value in told.items()}
+        found[factor] = Scale(net, average, prepared.patches, prepared.validation, teacher, known)
     return found
 
 
 def train(options: dict[int, TrainOptions], out: str) -> None:
     torch.set_flush_denormal(True)
     allow_many_files()
-    trained = scales(options)
+    try:
+        trained = scales(options)
+        known = {"scales": list(trained)} | {name: value for s in trained.values() for name, value in s.recipe.items()}
+        with StateFolder(Path(f"{out}.train"), known) as state:
+            _train(trained, next(iter(options.values())), state)
+        for factor, scale in trained.items():
+            checkpoint.save(official(scale.average), f"{out}-x{factor}.safetensors")
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _train(trained: dict[int, Scale], shared: TrainOptions, state: StateFolder) -> None:
     first, *others = trained.values()
     movers = optimizers(first.net, "muon")
     if others:
         tails = [parameter for scale in others for parameter in scale.net.tail.parameters()]
         movers.append(optim.Adam(tails, betas=(0.9, 0.99), fused=True))
-    shared = next(iter(options.values()))
+    body = first.net.body
     if shared.precision == "bf16":
-        first.net.body.forward = torch.autocast("cpu", torch.bfloat16)(first.net.body.forward)
+        body.forward = torch.autocast("cpu", torch.bfloat16)(body.forward)
     if shared.compile:
-        first.net.body.forward = compiled(first.net.body.forward)
+        body.forward = compiled(body.forward)
 
-    step, state = 0, Path(f"{out}.pt")
-    if state.exists():
-        saved = torch.load(state, weights_only=True)
+    step, saved = 0, state.load()
+    if saved:
         step = saved["step"]
         for factor, scale in trained.items():
             scale.net.load_state_dict(saved["nets"][factor])
@@ -89,8 +112,9 @@ def train(options: dict[int, TrainOptions], out: str) -> None:
         for mover, theirs in zip(movers, saved["movers"], strict=True):
             mover.load_state_dict(theirs)
     else:
-        told(trained, step)
+        say(trained, step, math.nan)
 
+    losses = 0.0
     while step < shared.iterations:
         turn, place = divmod(step, len(trained))
         scale = list(trained.values())[place]
@@ -101,10 +125,13 @@ def train(options: dict[int, TrainOptions], out: str) -> None:
         with parametrize.cached():
             aim = scale.teacher.aim(small, large, config.rgb_range, turn) if scale.teacher else large
             error = (scale.net(small) - aim) / config.rgb_range
-            loss = error.abs().mean() + shared.fourier * spectral(error)
+            distance = error.abs().mean()
+            loss = distance + shared.fourier * spectral(error)
             for mover in movers:
                 mover.zero_grad()  # to None: the tails of other scales stay where they are
-            loss.backward()  # type: ignore[no-untyped-call]
+            with compiling():
+                loss.backward()
+            # A tail is followed in its turns alone, and so over as many more iterations as there are scales.
             plain, mine = collapsed(scale.net), dict(scale.average.named_parameters())
             weight = min(0.999, (step + 1) / (step + 10))
             with torch.no_grad():
@@ -112,24 +139,27 @@ def train(options: dict[int, TrainOptions], out: str) -> None:
         nn.utils.clip_grad_norm_(scale.net.parameters(), 1.0)
         for mover in movers:
             mover.step()
+        losses += float(distance.detach())
         step += 1
         if step % shared.validate_every == 0 or step == shared.iterations:
-            told(trained, step)
-            kept = {
-                "step": step,
-                "nets": {factor: scale.net.state_dict() for factor, scale in trained.items()},
-                "averages": {factor: scale.average.state_dict() for factor, scale in trained.items()},
-                "movers": [mover.state_dict() for mover in movers],
-            }
-            torch.save(kept, part := Path(f"{out}.part"))
-            part.replace(state)
-    for factor, scale in trained.items():
-        checkpoint.save(official(scale.average), f"{out}-x{factor}.safetensors")
+            mean, losses = losses / ((step - 1) % shared.validate_every + 1), 0.0
+            if not math.isfinite(mean):  # before the state that is still good is replaced
+                raise NotFinite(f"the loss is no longer finite at iteration {step}: begin again with a smaller --lr")
+            say(trained, step, mean)
+            state.save(
+                {
+                    "step": step,
+                    "nets": {factor: scale.net.state_dict() for factor, scale in trained.items()},
+                    "averages": {factor: scale.average.state_dict() for factor, scale in trained.items()},
+                    "movers": [mover.state_dict() for mover in movers],
+                }
+            )
 
 
-def told(trained: dict[int, Scale], step: int) -> None:
+def say(trained: dict[int, Scale], step: int, loss: float) -> None:
     scores = [(factor, scale.validation.scores(scale.average)) for factor, scale in trained.items()]
-    print(step, *(f"x{factor} {score:.3f} dB" for factor, found in scores for score in found.values()), flush=True)
+    told = [f"x{factor} {score:.3f} dB" for factor, found in scores for score in found.values()]
+    print(f"iteration {step}, loss {loss:.5f}", *told, sep=", ", flush=True)
 
 
 def main() -> None:
@@ -137,8 +167,8 @@ def main() -> None:
     parser.add_argument("data", nargs="+", metavar="PICTURES")
     parser.add_argument("out", metavar="OUT")
     parser.add_argument("--scales", default="2,3,4", metavar="LIST")
-    parser.add_argument("--init", action="append", default=[], metavar="NAME|PATH", help="whose body all begin with")
-    parser.add_argument("--teacher", metavar="NAME|PATH", help="a bundled name stands for one of each scale")
+    parser.add_argument("--init", required=True, metavar="NAME|PATH", help="whose body all begin with")
+    parser.add_argument("--teacher", metavar="NAME|PATH", help="a bundled name, or a path with {scale} in it")
     parser.add_argument("--iterations", type=int, default=12_000, metavar="N", help="of all scales together")
     parser.add_argument("--lr", type=float, default=1e-3, metavar="RATE")
     parser.add_argument("--batch", type=int, default=4, metavar="N")
@@ -154,7 +184,7 @@ def main() -> None:
     options = TrainOptions(
         data=tuple(args.data),
         output=args.out,
-        init=tuple(args.init),
+        init=(args.init,),
         teacher=args.teacher,
         iterations=args.iterations,
         learning_rate=args.lr,
@@ -171,8 +201,21 @@ def main() -> None:
         validate_every=args.validate_every,
         cache=args.cache,
     )
-    wanted = [int(factor) for factor in args.scales.split(",")]
-    train({factor: replace(options, scale=factor, seed=args.seed + factor) for factor in wanted}, args.out)
+    try:
+        factors = [int(factor) for factor in args.scales.split(",")]
+        if unknown := set(factors) - {2, 3, 4, 8}:
+            raise ValueError(f"x{min(unknown)}")
+    except ValueError as error:
+        parser.error(f"--scales {args.scales}: give some of 2, 3, 4 and 8, with commas ({error})")
+    present = [path for path in (Path(f"{args.out}-x{factor}.safetensors") for factor in factors) if path.exists()]
+    if present:
+        parser.error(f"{present[0]}: exists; give another OUT, or remove it")
+    try:
+        if args.compile:
+            check_compiler(CPU)
+        train({factor: replace(options, scale=factor, seed=args.seed + factor) for factor in factors}, args.out)
+    except RcanVideoError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

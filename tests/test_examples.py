@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -18,15 +18,18 @@ import pytest
 import torch
 from example_blocks import PAGES, ROOT, Block, blocks, furnish, without_blocks
 from example_shell import make_stubs
-from train_helpers import write_textures
+from train_helpers import Watched, write_textures
 
 from rcan_video.metrics import psnr, psnr_y
 from rcan_video.network import checkpoint
 from rcan_video.network.catalog import load_model
+from rcan_video.options import TrainOptions
 from rcan_video.pictures import read_picture
+from rcan_video.train.loop import train
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SAMPLE = EXAMPLES / "sample.mp4"
+Trained = Callable[..., dict[int, dict[str, torch.Tensor]]]
 
 
 def example(name: str) -> ModuleType:
@@ -314,28 +317,72 @@ def test_shapes_to_train_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert np.percentile(steps, 99) > 60  # grey levels from pixel to pixel: there are sharp edges
 
 
-def test_a_body_for_two_scales(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Both files have it, it has learned, and a training that was cut off ends as one that was not."""
+@pytest.fixture
+def scales_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trained:
+    """Runs train_scales.py on two pictures; what comes of it, by scale."""
     pictures = write_textures(tmp_path / "pictures", 2)
 
-    def trained(out: str) -> dict[int, dict[str, torch.Tensor]]:
-        rest = "--scales 2,3 --teacher fast --iterations 5 --batch 2 --patch 16 --sharpen 1 --validate-every 1"
-        paths = {"--init": ROOT / "weights" / "fast-x2.safetensors", "--valid": pictures, "--cache": tmp_path / "cache"}
-        words = ["train_scales.py", str(pictures), str(tmp_path / out), *rest.split()]
-        words += [str(word) for option in paths.items() for word in option]
+    def trained(out: str, *more: str, scales: str = "2,3") -> dict[int, dict[str, torch.Tensor]]:
+        rest = f"--scales {scales} --init fast --teacher fast --iterations 5 --batch 2 --patch 16 --validate-every 1"
+        paths = ["--valid", str(pictures), "--cache", str(tmp_path / "cache")]
+        words = ["train_scales.py", str(pictures), str(tmp_path / out), *rest.split(), *paths, *more]
         monkeypatch.setattr(sys, "argv", words)
         train_scales.main()
-        return {scale: checkpoint.load(tmp_path / f"{out}-x{scale}.safetensors").state_dict() for scale in (2, 3)}
+        files = {int(scale): tmp_path / f"{out}-x{scale}.safetensors" for scale in scales.split(",")}
+        return {scale: checkpoint.load(path).state_dict() for scale, path in files.items()}
 
-    whole = trained("whole")
+    return trained
+
+
+def test_a_body_for_two_scales(
+    scales_trained: Trained,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Both files have it, all of it has learned, and a training that was cut off ends as one that was not."""
+    whole = scales_trained("whole", "--sharpen", "1")
     with monkeypatch.context() as cut:
-        cut.setattr(train_scales, "told", lambda _, step: 1 / 0 if step == 4 else None)
+        cut.setattr(train_scales, "say", lambda _, step, loss: 1 / 0 if step == 4 else None)
         with pytest.raises(ZeroDivisionError):
-            trained("cut")
-    again = trained("cut")
+            scales_trained("cut", "--sharpen", "1")
+    for other, words in (("--sharpen", "another x2 sharpen"), ("--lr", "another x2 learning_rate")):
+        with pytest.raises(SystemExit):
+            scales_trained("cut", "--sharpen", "1", other, "0.5")
+        assert words in capsys.readouterr().err
+    again = scales_trained("cut", "--sharpen", "1")
     begun = load_model("fast", 2).net.state_dict()
     for name, tensor in whole[2].items():
         assert torch.equal(tensor, again[2][name]) and torch.equal(whole[3][name], again[3][name])
         if not name.startswith("tail"):
             assert torch.equal(tensor, whole[3][name])
-            assert not tensor.any() or not torch.equal(tensor, begun[name])
+        assert not begun[name].any() or name.startswith("tail.1") or not torch.equal(tensor, begun[name])
+
+
+def test_one_scale_alone_is_as_rcan_video_train(scales_trained: Trained, tmp_path: Path) -> None:
+    mine = scales_trained("mine", "--seed", "5", scales="2")[2]
+    options = train_scales_options(tmp_path)
+    train(options, Watched())
+    for name, tensor in checkpoint.load(options.output).state_dict().items():
+        assert torch.equal(tensor, mine[name])
+
+
+def train_scales_options(folder: Path) -> TrainOptions:
+    """What ``scales_trained`` asks for, with ``--seed 5`` and x2 alone."""
+    return TrainOptions(
+        data=(str(folder / "pictures"),),
+        output=str(folder / "theirs.safetensors"),
+        init=("fast",),
+        teacher="fast",
+        factors=False,
+        optimizer="muon",
+        iterations=5,
+        batch=2,
+        patch=16,
+        warmup=100,
+        decay=0.9,
+        sharpen=2.4,
+        seed=7,
+        device="cpu",
+        precision="single",
+        cache=str(folder / "cache"),
+    )

@@ -662,6 +662,19 @@ def test_states_of_before_an_option_that_is_off_go_on(pictures: Path) -> None:
         trained(pictures, decay=0.0)
 
 
+def test_a_state_of_before_another_sharpening_is_that_versions(pictures: Path) -> None:
+    trained(pictures, sharpen=0.8)
+    path = pictures.parent / "out.safetensors.train" / "state.pt"
+    saved = torch.load(path, weights_only=True)
+    saved["recipe"]["sharpening"] -= 1
+    torch.save(saved, path)
+    with pytest.raises(errors.UsageError, match="that another version of this program began, with another sharpening;"):
+        trained(pictures, sharpen=0.8)
+    saved["recipe"]["sharpening"] += 1
+    torch.save(saved, path)
+    assert trained(pictures, sharpen=0.8, iterations=12).begun_at == 10
+
+
 def test_half_an_environment_of_torchrun_is_named(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")

@@ -64,7 +64,7 @@ def _default(name: str) -> dict[str, Any]:
     "--sharpen",
     type=Number(0, 10),
     **_default("sharpen"),
-    help="Half of the patches are of sharpened originals: by at most this.",
+    help="Half of the patches are of originals blurred a little, then sharpened by at most this.",
 )
 @click.option(
     "--degradation",

@@ -84,17 +84,17 @@ class StateFolder:
         except Exception as error:  # bytes that are damaged drive the unpickler into errors of any class
             raise WeightsError(f"{path}: is damaged; delete it to begin again ({type(error).__name__})") from error
         for name in self.recipe | recipe:
-            if name not in WHERE_ON and not (name in recipe and name in self.recipe):
-                how = "with" if name in recipe else "without"
+            both, same = name in recipe and name in self.recipe, recipe.get(name) == self.recipe.get(name)
+            if not (both or name in WHERE_ON) or (both and name == "sharpening" and not same):  # no option has a say
+                how = "with another" if both else "with" if name in recipe else "without"
                 raise UsageError(
                     f"{self.folder}: holds a training that another version of this program began, {how} {name}; "
                     "go on with that version, or give another --state"
                 )
-            theirs, mine = recipe.get(name), self.recipe.get(name)
-            if theirs != mine:
+            if not same:
                 raise UsageError(
-                    f"{self.folder}: holds a training with another {name} ({theirs}, not {mine}); "
-                    "give the options that it was begun with, or another --state"
+                    f"{self.folder}: holds a training with another {name} ({recipe.get(name)}, not "
+                    f"{self.recipe.get(name)}); give the options that it was begun with, or another --state"
                 )
         return saved
 
