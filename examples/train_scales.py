@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn, optim
+from torch import optim
 from torch.nn.utils import parametrize
 
 from rcan_video.engine.compiled import check_compiler, compiled, compiling
@@ -26,11 +26,10 @@ from rcan_video.network import checkpoint
 from rcan_video.network.rcan import RCAN
 from rcan_video.options import TrainOptions
 from rcan_video.train.init import Init, load_init
-from rcan_video.train.loop import learning_rate, spectral
+from rcan_video.train.loop import follow, is_finite, learning_rate, move, spectral
 from rcan_video.train.optimizers import optimizers
 from rcan_video.train.prepare import prepare
 from rcan_video.train.recipe import recipe
-from rcan_video.train.reparam import collapsed
 from rcan_video.train.start import starting_point, structure, to_range
 from rcan_video.train.state import StateFolder
 from rcan_video.train.store import allow_many_files
@@ -112,9 +111,9 @@ def _train(trained: dict[int, Scale], shared: TrainOptions, state: StateFolder) 
         for mover, theirs in zip(movers, saved["movers"], strict=True):
             mover.load_state_dict(theirs)
     else:
-        say(trained, step, math.nan)
+        say(trained, step)
 
-    losses = 0.0
+    losses, unscaled = 0.0, torch.amp.GradScaler("cpu", enabled=False)
     while step < shared.iterations:
         turn, place = divmod(step, len(trained))
         scale = list(trained.values())[place]
@@ -131,19 +130,14 @@ def _train(trained: dict[int, Scale], shared: TrainOptions, state: StateFolder) 
                 mover.zero_grad()  # to None: the tails of other scales stay where they are
             with compiling():
                 loss.backward()
-            # A tail is followed in its turns alone, and so over as many more iterations as there are scales.
-            plain, mine = collapsed(scale.net), dict(scale.average.named_parameters())
-            weight = min(0.999, (step + 1) / (step + 10))
-            with torch.no_grad():
-                torch._foreach_lerp_([mine[name] for name in plain], list(plain.values()), 1 - weight)
-        nn.utils.clip_grad_norm_(scale.net.parameters(), 1.0)
-        for mover in movers:
-            mover.step()
+            follow(scale.average, scale.net, step)  # a tail in its turns alone: its average is of more iterations
+        move(scale.net, movers, unscaled)
         losses += float(distance.detach())
         step += 1
         if step % shared.validate_every == 0 or step == shared.iterations:
             mean, losses = losses / ((step - 1) % shared.validate_every + 1), 0.0
-            if not math.isfinite(mean):  # before the state that is still good is replaced
+            finite = math.isfinite(mean) and all(is_finite(scale.net) for scale in trained.values())
+            if not finite:  # before the state that is still good is replaced
                 raise NotFinite(f"the loss is no longer finite at iteration {step}: begin again with a smaller --lr")
             say(trained, step, mean)
             state.save(
@@ -156,10 +150,10 @@ def _train(trained: dict[int, Scale], shared: TrainOptions, state: StateFolder) 
             )
 
 
-def say(trained: dict[int, Scale], step: int, loss: float) -> None:
+def say(trained: dict[int, Scale], step: int, loss: float | None = None) -> None:
     scores = [(factor, scale.validation.scores(scale.average)) for factor, scale in trained.items()]
     told = [f"x{factor} {score:.3f} dB" for factor, found in scores for score in found.values()]
-    print(f"iteration {step}, loss {loss:.5f}", *told, sep=", ", flush=True)
+    print(f"iteration {step}", *([] if loss is None else [f"loss {loss:.5f}"]), *told, sep=", ", flush=True)
 
 
 def main() -> None:

@@ -342,7 +342,7 @@ def test_a_body_for_two_scales(
     """Both files have it, all of it has learned, and a training that was cut off ends as one that was not."""
     whole = scales_trained("whole", "--sharpen", "1")
     with monkeypatch.context() as cut:
-        cut.setattr(train_scales, "say", lambda _, step, loss: 1 / 0 if step == 4 else None)
+        cut.setattr(train_scales, "say", lambda _, step, *__: 1 / 0 if step == 4 else None)
         with pytest.raises(ZeroDivisionError):
             scales_trained("cut", "--sharpen", "1")
     for other, words in (("--sharpen", "another x2 sharpen"), ("--lr", "another x2 learning_rate")):

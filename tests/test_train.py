@@ -315,7 +315,7 @@ def test_the_average_is_of_plain_kernels_not_of_factors() -> None:
         for parameter in net.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
     plain = collapsed(net)
-    loop._follow(average, net, 0.75)
+    loop.follow(average, net, 26)  # a weight of 0.75
     for name, parameter in average.named_parameters():
         assert torch.allclose(parameter, 0.75 * before[name] + 0.25 * plain[name], atol=1e-6), name
     assert not torch.allclose(plain["head.0.weight"], before["head.0.weight"], atol=0.01)

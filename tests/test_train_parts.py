@@ -178,14 +178,14 @@ def test_files_are_decoded_once_and_known_by_their_content(tmp_path: Path, monke
 
 def test_sharpening_is_what_it_says() -> None:
     """A blur and an unsharp mask against their formula in float64, with Gaussians of its own; clipped, not wrapped."""
-    picture, how = texture(3, 48), Sharpening(loss=0.6, amount=1.7, halo=1.1)
-    blurred = _gaussian(picture.astype(np.float64), how.loss)
+    picture, how = texture(3, 48), Sharpening(blur=0.6, amount=1.7, halo=1.1)
+    blurred = _gaussian(picture.astype(np.float64), how.blur)
     expected = np.clip(blurred + how.amount * (blurred - _gaussian(blurred, how.halo)), 0, 255)
     found = sharpen(picture, how)
     assert found.dtype == np.uint8 and (expected == 255).any() and (expected == 0).any()
     assert np.abs(found - expected).max() < 1
-    assert np.array_equal(sharpen(picture, Sharpening(loss=0.0, amount=0.0, halo=1.1)), picture)
-    assert np.abs(sharpen(picture, Sharpening(loss=0.6, amount=0.0, halo=1.1)) - blurred).max() < 1
+    assert np.array_equal(sharpen(picture, Sharpening(blur=0.0, amount=0.0, halo=1.1)), picture)
+    assert np.abs(sharpen(picture, Sharpening(blur=0.6, amount=0.0, halo=1.1)) - blurred).max() < 1
 
 
 def _gaussian(picture: npt.NDArray[np.float64], sigma: float) -> npt.NDArray[np.float64]:
@@ -208,7 +208,7 @@ def test_half_of_the_originals_is_sharpened_once_each_in_its_own_way(
     ways = set()
     for f in store.load([*sorted(folder.glob("*.png")), clip], tmp_path / "cache", lambda _: None):
         how = drawn(f.key, 0.8)
-        assert 0 < how.amount < 0.8 and 0 <= how.loss <= 0.6 and 1 <= how.halo <= 2
+        assert 0 < how.amount < 0.8 and 0 <= how.blur <= 0.6 and 1 <= how.halo <= 2
         expected = np.stack([sharpen(frame, how) for frame in f.frames])
         (pair,) = [pair for pair in pool.pairs if np.array_equal(pair.hr, expected)]
         assert np.array_equal(pair.lr, np.stack([reduce(frame, 2) for frame in expected]))

@@ -153,7 +153,7 @@ def _train(
             net.zero_grad()
             with compiling() if options.compile else contextlib.nullcontext():
                 scaler.scale(loss).backward()
-            _follow(average, net, min(_AVERAGE, (step + 1) / (step + 10)))
+            follow(average, net, step)
         move(net, movers, scaler)
         losses += distance.detach()
         step += 1
@@ -172,7 +172,7 @@ def _train(
                 )
             if journal:
                 journal.log(average, step, rate, mean)
-        if journal and (last or journal.save_is_due()) and _is_finite(net):
+        if journal and (last or journal.save_is_due()) and is_finite(net):
             journal.save(state())
     if journal:
         if step == 0:  # no iteration was asked for; those that are asked for later go on from here
@@ -212,13 +212,14 @@ def unsteadiness(error: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _follow(average: nn.Module, net: nn.Module, weight: float) -> None:
-    """Move the average towards ``net``'s plain kernels. They are averaged and not the factors, because the product of
-    averages is not the average of products."""
+def follow(average: nn.Module, net: nn.Module, step: int) -> None:
+    """Move the average towards ``net``'s plain kernels, faster in the first steps. They are averaged and not the
+    factors, because the product of averages is not the average of products."""
+    weight = min(_AVERAGE, (step + 1) / (step + 10))
     plain, mine = collapsed(net), dict(average.named_parameters())
     torch._foreach_lerp_([mine[name] for name in plain], list(plain.values()), 1 - weight)
 
 
-def _is_finite(net: nn.Module) -> bool:
+def is_finite(net: nn.Module) -> bool:
     """Whether there is anything to go on from: a loss that explodes spoils the parameters before it is noticed."""
     return all(bool(parameter.isfinite().all()) for parameter in net.parameters())

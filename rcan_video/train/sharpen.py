@@ -21,15 +21,15 @@ Samples = npt.NDArray[np.float32]
 VERSION = 2
 """Part of the cache's names: change it with anything below."""
 
-_LOSS = (0.0, 0.6)  # pixels: the spot of a lens or a scanner
+_BLUR = (0.0, 0.6)  # pixels: the spot of a lens or a scanner
 _HALO = (1.0, 2.0)  # pixels: what comes of sharpening for the eye
 
 
 @dataclass(frozen=True, slots=True)
 class Sharpening:
-    """A Gaussian blur of ``loss`` pixels, and then an unsharp mask of ``amount`` and a sigma of ``halo`` pixels."""
+    """A Gaussian blur of ``blur`` pixels, and then an unsharp mask of ``amount`` and a sigma of ``halo`` pixels."""
 
-    loss: float
+    blur: float
     amount: float
     halo: float
 
@@ -39,14 +39,14 @@ def drawn(key: str, strongest: float) -> Sharpening:
     always the same."""
     rng = np.random.default_rng(int(key, 16))
     return Sharpening(
-        loss=float(rng.uniform(*_LOSS)), amount=float(rng.uniform(0.0, strongest)), halo=float(rng.uniform(*_HALO))
+        blur=float(rng.uniform(*_BLUR)), amount=float(rng.uniform(0.0, strongest)), halo=float(rng.uniform(*_HALO))
     )
 
 
 def sharpen(picture: Pixels, how: Sharpening) -> Pixels:
-    """(H, W, 3) uint8, ``b + amount * (b - b blurred by halo)`` where b is the picture blurred by loss, rounded and
+    """(H, W, 3) uint8, ``b + amount * (b - b blurred by halo)`` where b is the picture behind that blur, rounded and
     clipped."""
-    exact = _blurred(picture.astype(np.float32), how.loss)
+    exact = _blurred(picture.astype(np.float32), how.blur)
     exact += how.amount * (exact - _blurred(exact, how.halo))
     return np.clip(np.rint(exact), 0, 255).astype(np.uint8)
 
