@@ -21,7 +21,7 @@ from torch import optim
 from torch.nn.utils import parametrize
 
 from rcan_video.engine.compiled import check_compiler, compiled, compiling
-from rcan_video.errors import NotFinite, RcanVideoError
+from rcan_video.errors import NotFinite, RcanVideoError, UsageError
 from rcan_video.network import checkpoint
 from rcan_video.network.rcan import RCAN
 from rcan_video.options import TrainOptions
@@ -105,6 +105,8 @@ def _train(trained: dict[int, Scale], shared: TrainOptions, state: StateFolder) 
     step, saved = 0, state.load()
     if saved:
         step = saved["step"]
+        if step > shared.iterations:
+            raise UsageError(f"{state.folder}: holds a training of {step} iterations: give no less for --iterations")
         for factor, scale in trained.items():
             scale.net.load_state_dict(saved["nets"][factor])
             scale.average.load_state_dict(saved["averages"][factor])
@@ -113,7 +115,7 @@ def _train(trained: dict[int, Scale], shared: TrainOptions, state: StateFolder) 
     else:
         say(trained, step)
 
-    losses, unscaled = 0.0, torch.amp.GradScaler("cpu", enabled=False)
+    losses, summed, unscaled = 0.0, 0, torch.amp.GradScaler("cpu", enabled=False)
     while step < shared.iterations:
         turn, place = divmod(step, len(trained))
         scale = list(trained.values())[place]
@@ -133,9 +135,9 @@ def _train(trained: dict[int, Scale], shared: TrainOptions, state: StateFolder) 
             follow(scale.average, scale.net, step)  # a tail in its turns alone: its average is of more iterations
         move(scale.net, movers, unscaled)
         losses += float(distance.detach())
-        step += 1
+        step, summed = step + 1, summed + 1
         if step % shared.validate_every == 0 or step == shared.iterations:
-            mean, losses = losses / ((step - 1) % shared.validate_every + 1), 0.0
+            mean, losses, summed = losses / summed, 0.0, 0
             finite = math.isfinite(mean) and all(is_finite(scale.net) for scale in trained.values())
             if not finite:  # before the state that is still good is replaced
                 raise NotFinite(f"the loss is no longer finite at iteration {step}: begin again with a smaller --lr")

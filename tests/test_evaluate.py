@@ -21,7 +21,7 @@ from train_helpers import texture, write_textures
 from rcan_video import errors
 from rcan_video.evaluate import tables
 from rcan_video.evaluate.items import collect
-from rcan_video.evaluate.measure import evaluate
+from rcan_video.evaluate.measure import evaluate, write_files
 from rcan_video.evaluate.results import Evaluation
 from rcan_video.metrics import FIGURES, Meter, psnr_y
 from rcan_video.network import checkpoint
@@ -37,7 +37,10 @@ SECONDS = 120.0
 
 
 def run(*hr: Path | str, **options: Any) -> Evaluation:
-    return evaluate(EvalOptions(tuple(map(str, hr)), **options), lambda text: None)
+    wanted = EvalOptions(tuple(map(str, hr)), **options)
+    found = evaluate(wanted, lambda text: None)
+    write_files(wanted, found)
+    return found
 
 
 # --- known answers ----------------------------------------------------------------------------------------------------
@@ -121,6 +124,19 @@ def touch(folder: Path, *names: str) -> str:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     return str(folder)
+
+
+def test_a_file_belongs_to_the_longer_of_two_names(tmp_path: Path) -> None:
+    hr = touch(tmp_path / "hr", "img.png", "img_2.png", "city.png")
+    lr = touch(tmp_path / "lr", "imgx2.png", "img_2x2.png", "city_a/cityx2.png", "city_LRBI_x2.png")
+    found = {item.name: item.lr for item in collect([hr], lr, [], 2)}
+    assert found == {name: Path(lr) / f"{file}.png" for name, file in PARTNERS.items()}
+    (tmp_path / "lr" / "imgx2.png").unlink()
+    with pytest.raises(errors.InputError, match="lr: holds nothing for img; name it img, or imgx2"):
+        collect([hr], lr, [], 2)
+
+
+PARTNERS = {"img": "imgx2", "img_2": "img_2x2", "city": "city_LRBI_x2"}
 
 
 def test_partners_by_name(tmp_path: Path) -> None:
@@ -278,6 +294,8 @@ def test_a_name_stays_in_its_cell() -> None:
     ("options", "error", "words"),
     [
         ({"csv": "one", "json": "./one"}, errors.OutputError, "one, ./one: one file cannot hold two of --csv"),
+        ({"csv": ""}, errors.UsageError, "--csv has an empty name, perhaps a variable of the shell: name a file"),
+        ({"json": "/dev/null"}, errors.OutputError, "/dev/null: is a folder, a pipe or a device: name a file"),
         ({"csv": "-"}, errors.OutputError, "standard output carries the table: name a file in place of -"),
         ({"sheet": "sheet.jpg"}, errors.UsageError, "--sheet writes a PNG: give it an ending of .png, not sheet.jpg"),
         ({"lr": ""}, errors.InputError, "one of the names is empty"),

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from clips import needs_encoder
+from clips import damage, make_clip, needs_encoder
 from train_helpers import Stopped, StopsAt, Watched, small_options, texture, write_textures
 
 from rcan_video import errors
@@ -30,6 +30,7 @@ from rcan_video.network.catalog import load_model
 from rcan_video.network.fold import FoldedRCAN
 from rcan_video.network.picture import PictureNet, SelfEnsemble
 from rcan_video.network.rcan import RCAN, RCANConfig
+from rcan_video.pictures import read_picture
 from rcan_video.report import write_png
 from rcan_video.resize import enlarge, reduce
 from rcan_video.train import journal, loop
@@ -132,6 +133,34 @@ def test_more_iterations_go_on_from_there(pictures: Path) -> None:
     assert longer.begun_at == 10 and len(longer.losses) == 4
 
 
+@pytest.mark.parametrize("log_every", [4, 3])
+def test_the_loss_in_the_log_is_a_mean_whatever_the_interval(pictures: Path, log_every: int) -> None:
+    """Of the steps that it sums up: after more iterations than were asked for first, and after another --log-every."""
+    each = trained(pictures, decay=0.0, log_every=1, output=str(pictures.parent / "each.safetensors")).losses
+    trained(pictures, decay=0.0, iterations=6, log_every=4, validate_every=4)
+    longer = trained(pictures, decay=0.0, log_every=log_every, validate_every=2 * log_every)
+    steps = each[6:8] if log_every == 4 else each[6:9]
+    assert longer.losses[0] == pytest.approx(sum(steps) / len(steps), rel=1e-5)
+
+
+def test_another_interval_in_the_middle_of_one(pictures: Path) -> None:
+    each = trained(pictures, log_every=1, output=str(pictures.parent / "each.safetensors")).losses
+    with pytest.raises(Stopped):
+        train(small_options(pictures, log_every=5, save_every=0.0), StopsAt(5))
+    again = trained(pictures, log_every=2, validate_every=2)
+    assert again.begun_at == 4 and again.losses[0] == pytest.approx(sum(each[:6]) / 6, rel=1e-5)
+
+
+def test_equal_trainings_are_equal_files(pictures: Path) -> None:
+    """Wherever and whenever: what goes on from such a file knows it by its bytes."""
+    line = [str(pictures), "--cache", str(pictures.parent / "cache"), "-n", "2", "--device", "cpu", "--threads", "1"]
+    line += ["--groups", "1", "--blocks", "1", "--features", "8", "--batch", "2", "--patch", "12", "-q"]
+    results = [pictures.parent / f"{number}.safetensors" for number in range(3)]
+    for result in results:
+        assert run(*line, result).returncode == 0
+    assert len({path.read_bytes() for path in results}) == 1
+
+
 def test_a_state_of_another_training_is_refused(pictures: Path) -> None:
     trained(pictures)
     with pytest.raises(errors.UsageError, match=r"another learning_rate \(0.001, not 0.002\)"):
@@ -185,11 +214,11 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_log_loses_what_the_state_does_not_know(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    log = Log(path, 0)
+    log = Log(tmp_path, 0)
     for step in (10, 20, 30):
         log.add({**dict.fromkeys(COLUMNS), "step": step, "seconds": 1.0, "loss": 0.5})
     path.write_text(path.read_text() + "40,1.0,")  # a crash
-    assert [row["step"] for row in Log(path, 20).rows] == [10, 20]
+    assert [row["step"] for row in Log(tmp_path, 20).rows] == [10, 20]
     assert [row["step"] for row in read_log(path)] == [10, 20]
 
 
@@ -590,6 +619,8 @@ def test_mixed_precision_trains_on_cuda(pictures: Path) -> None:
         ({"valid": "nowhere"}, errors.InputError, "nowhere: there is no such"),
         ({"output": "nowhere/out.safetensors"}, errors.OutputError, "its folder does not exist"),
         ({"output": "out.pth"}, errors.OutputError, r"must be called \*\.safetensors"),
+        ({"valid": "nowhere", "degradation": "video"}, errors.InputError, "nowhere: there is no such"),
+        ({"unshuffle": True, "features": 12, "patch": 13}, errors.UsageError, "--patch 13 .* a multiple of 2"),
         ({"init": ("nothing",)}, errors.WeightsError, "nothing: there is no such file"),
         ({"teacher": "nothing"}, errors.WeightsError, "nothing: there is no such file"),
         ({"teacher": "base", "scale": 8}, errors.WeightsError, "base: .*x8"),
@@ -614,6 +645,65 @@ def test_what_cannot_be_done_is_said_in_a_sentence(
         trained(pictures, **changes)
     assert "\n" not in str(caught.value)
     assert not (pictures.parent / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["log.csv", "latest.safetensors", "curve.png"])
+def test_a_folder_of_other_things_is_not_written_into(pictures: Path, name: str) -> None:
+    folder = pictures.parent / "mine"
+    folder.mkdir()
+    (folder / name).touch()
+    with pytest.raises(errors.OutputError, match=rf"{name}: is of no training here.*: choose another --state"):
+        trained(pictures, state=str(folder))
+    assert [path.name for path in folder.iterdir()] == [name] and not (folder / name).read_bytes()
+
+
+def test_the_state_cannot_be_the_result(pictures: Path) -> None:
+    with pytest.raises(errors.OutputError, match="cannot be the result and the folder of --state"):
+        trained(pictures, state=str(pictures.parent / "out.safetensors"))
+
+
+def test_a_curve_is_nothing_to_validate_on(pictures: Path) -> None:
+    """What is drawn beside the pictures changes from run to run."""
+    first = trained(pictures, valid=str(pictures), state=str(pictures / "state"))
+    assert (pictures / "state" / "curve.png").exists()
+    again = trained(pictures, valid=str(pictures), output=str(pictures.parent / "again.safetensors"))
+    assert again.scores == first.scores
+
+
+def test_small_pictures_are_validated_on_whatever_the_patch(pictures: Path) -> None:
+    """What is compared between trainings is of the same pictures."""
+    small = pictures.parent / "small"
+    small.mkdir()
+    write_png(small / "1.png", read_picture(next(pictures.glob("*.png")))[:20, :20])
+    assert set(trained(pictures, valid=str(small), patch=12).scores[10]) == {"psnr_y"}
+
+
+def test_a_rate_below_the_last_one_stays(pictures: Path) -> None:
+    assert {learning_rate(step, small_options(pictures, learning_rate=1e-8, warmup=0)) for step in (0, 5)} == {1e-8}
+
+
+def test_the_reduction_that_a_checkpoint_was_made_with_may_be_given_again(pictures: Path) -> None:
+    """Ten features squeeze to two by 4 and by 5."""
+    trained(pictures, features=10, reduction=4)
+    first = str(pictures.parent / "out.safetensors")
+    options = {"init": (first,), "features": 10, "output": str(pictures.parent / "more.safetensors")}
+    assert trained(pictures, reduction=4, **options).begun_at == 0
+    with pytest.raises(errors.UsageError, match=r"out\.safetensors: has reduction 5, not 2"):
+        trained(pictures, reduction=2, **options)
+
+
+def test_a_state_as_weights_is_its_average(pictures: Path) -> None:
+    trained(pictures, factors=False, tail="standard")
+    out = checkpoint.load(pictures.parent / "out.safetensors").state_dict()
+    state = checkpoint.load(pictures.parent / "out.safetensors.train" / "state.pt").state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in out.items())
+
+
+def test_damaged_footage_is_refused(tmp_path: Path) -> None:
+    make_clip(tmp_path / "clip.mp4", frames=20, size=(96, 96))
+    clip = damage(tmp_path / "clip.mp4", 7)
+    with pytest.raises(errors.InputError, match=r"damaged7\.mp4 is damaged: a part of it cannot be decoded"):
+        trained(clip)
 
 
 def test_weights_of_one_colour_are_not_trained(pictures: Path) -> None:

@@ -24,7 +24,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
         found = tuple(float(part) for part in value.split(",")) if value else ()
     except ValueError as error:
         raise click.BadParameter(f"{value!r} is no list of numbers such as 18,23,28", ctx, param) from error
-    if len(set(found)) < len(found) or not all(0 <= crf <= 51 for crf in found):
+    if len({f"{crf:g}" for crf in found}) < len(found) or not all(0 <= crf <= 51 for crf in found):
         raise click.BadParameter(f"{value!r} must be different numbers from 0 to 51", ctx, param)
     return found
 
@@ -86,7 +86,7 @@ def command(
     Originals are cut to multiples of the scale and reduced as MATLAB does it. A
     border of SCALE pixels does not count. Videos also get a temporal error.
     """
-    from rcan_video.evaluate.measure import evaluate
+    from rcan_video.evaluate.measure import evaluate, write_files
     from rcan_video.evaluate.tables import markdown
 
     options = EvalOptions(
@@ -107,7 +107,10 @@ def command(
     )
     with saying(_NAME, quiet=quiet) as say:
         found = evaluate(options, say)
-    print_result(markdown(found))
+    try:
+        print_result(markdown(found))
+    finally:  # behind the table, which hours of work should not lose to a full disk, and without anybody to read it
+        write_files(options, found)
 
 
 def main() -> None:

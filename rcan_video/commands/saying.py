@@ -27,8 +27,12 @@ def saying(name: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
 
 
 def print_result(text: str | bytes, *, nl: bool = True) -> None:
-    """Print what a command was asked for, and a line feed where ``nl``. Raises PipeClosed where nobody reads it,
-    OutputError where it cannot be written."""
+    """Print what a command was asked for, and a line feed where ``nl``; characters that standard output cannot hold,
+    as in names of files, are escaped. Raises PipeClosed where nobody reads it, OutputError where it cannot be
+    written."""
+    if isinstance(text, str) and sys.stdout is not None:
+        encoding = sys.stdout.encoding or "utf-8"
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
     try:
         click.echo(text, nl=nl)
     except OSError:

@@ -123,7 +123,8 @@ def command(scale: str, equivariant: str, quiet: bool, debug: bool, **options: A
     from rcan_video.train.loop import train
 
     # torchrun starts many of these; one of them speaks.
-    watch = Silent() if quiet or os.environ.get("RANK", "0") != "0" else _watch()
+    other = os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
+    watch = Silent() if quiet or other else _watch()
     try:
         train(TrainOptions(scale=int(scale), equivariant=_POSITIONS[equivariant], **options), watch)
     finally:

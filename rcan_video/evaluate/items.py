@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,15 +60,25 @@ def _partners(originals: Mapping[str, Path], place: str, scale: int) -> dict[str
     there = _named(place)
     if Path(place).is_file() and len(originals) == 1:
         return dict(zip(originals, there.values(), strict=True))
-    return {name: _partner(name, there, place, scale) for name in originals}
+    return {name: _partner(name, originals, there, place, scale) for name in originals}
 
 
-def _partner(name: str, there: Mapping[str, Path], place: str, scale: int) -> Path:
+def _partner(name: str, originals: Collection[str], there: Mapping[str, Path], place: str, scale: int) -> Path:
     if name in there:
         return there[name]
-    pattern = re.compile(rf"{re.escape(name)}(_.*)?x{scale}")
-    found = [path for other, path in there.items() if pattern.fullmatch(other)]
-    if len(found) != 1:
-        count = "nothing" if not found else f"{len(found)} files"
-        raise InputError(f"{place}: holds {count} for {name}; name it {name}, or {name}x{scale}, with any suffix")
+    # img_2x2 may belong to img_2, and to img only where there is no such original.
+    longer = [other for other in originals if len(other) > len(name)]
+    found = [
+        path
+        for file, path in there.items()
+        if _belongs(file, name, scale) and not any(_belongs(file, other, scale) for other in longer)
+    ]
+    if not found:
+        raise InputError(f"{place}: holds nothing for {name}; name it {name}, or {name}x{scale}, with any suffix")
+    if len(found) > 1:
+        raise InputError(f"{place}: holds {len(found)} files for {name}, {found[0]} and {found[1]}; keep one of them")
     return found[0]
+
+
+def _belongs(file: str, name: str, scale: int) -> bool:
+    return file == name or re.fullmatch(rf"{re.escape(name)}(_[^/]*)?x{scale}", file) is not None

@@ -13,7 +13,7 @@ from rcan_video.errors import InputError, OutOfMemory, OutputError, UsageError
 from rcan_video.evaluate import tables
 from rcan_video.evaluate.items import Item, collect
 from rcan_video.evaluate.methods import Method, open_methods, short_names
-from rcan_video.evaluate.results import Evaluation, Series
+from rcan_video.evaluate.results import Crops, Evaluation, Series
 from rcan_video.media.files import PIPE, PartFile, check_output, output_errors
 from rcan_video.metrics import SSIM_WINDOW, Meter, Pixels, Score
 from rcan_video.options import EvalOptions
@@ -25,11 +25,10 @@ _BT709 = 1
 _ENCODER, _PRESET = "libx264", "medium"
 _SHEET_ROWS = 24
 
-_Panels = list[tuple[str, Pixels]]
-
 
 def evaluate(options: EvalOptions, say: Callable[[str], None]) -> Evaluation:
-    """Measure as ``options`` say, and write the files that they name; ``say`` hears what is being done.
+    """Measure as ``options`` say, and see to it that the files that they name can be written; ``say`` hears what is
+    being done.
 
     Raises RcanVideoError: usage, input, output, weights, device, memory.
     """
@@ -46,25 +45,45 @@ def evaluate(options: EvalOptions, say: Callable[[str], None]) -> Evaluation:
     conditions: dict[str, float | None] = {f"CRF {crf:g}": crf for crf in options.crf} or {"": None}
 
     series: list[Series] = []
-    rows: list[tuple[str, _Panels]] = []
+    crops: list[Crops] = []
     for number, item in enumerate(items, 1):
         for condition, crf in conditions.items():
             title = f"{item.name} {condition}".rstrip()
             say(f"measuring {number}/{len(items)}: {title}")
-            scores, panels = _measure(item, crf, scale, methods, names, options.frames)
+            scores, last = _measure(item, crf, scale, methods, names, options.frames)
             series += [Series(item.name, condition, name, tuple(found)) for name, found in scores.items()]
-            rows.append((title, panels))
-    found = Evaluation(scale, tuple(names), tuple(conditions), tuple(item.name for item in items), tuple(series))
-    _write(options, found, rows)
-    return found
+            if options.sheet is not None and len(crops) < _SHEET_ROWS:
+                labels = ["original", *(f"{name} {found[-1].psnr_y:.2f} dB" for name, found in scores.items())]
+                crops.append((title, _cropped(labels, last)))
+    item_names = tuple(item.name for item in items)
+    return Evaluation(scale, tuple(names), tuple(conditions), item_names, tuple(series), tuple(crops))
+
+
+def write_files(options: EvalOptions, found: Evaluation) -> None:
+    """Write ``found`` into the files that ``options`` name. Raises OutputError."""
+    for target, text in ((options.csv, tables.csv_text), (options.json, tables.json_text)):
+        if target is not None:
+            with PartFile(target, overwrite=options.overwrite) as part:
+                with output_errors(target):  # a name that is not UTF-8 is escaped: in JSON, as JSON does it
+                    part.path.write_text(text(found), encoding="utf-8", errors="backslashreplace", newline="")
+                part.commit()
+    if options.sheet is not None:
+        with PartFile(options.sheet, overwrite=options.overwrite) as part:
+            write_png(part.path, sheet(found.crops))
+            part.commit()
 
 
 def _check_outputs(options: EvalOptions, items: list[Item]) -> None:
     """Before hours of work. Raises OutputError for what cannot be written, is read or is written already,
     UsageError for a sheet by the name of another format."""
-    targets = list(filter(None, (options.csv, options.json, options.sheet)))
+    named = {"--csv": options.csv, "--json": options.json, "--sheet": options.sheet}
+    if empty := [name for name, target in named.items() if target == ""]:
+        raise UsageError(f"{empty[0]} has an empty name, perhaps a variable of the shell: name a file, or leave it out")
+    targets = [target for target in named.values() if target is not None]
     if PIPE in targets:
         raise OutputError("standard output carries the table: name a file in place of -")
+    if devices := [target for target in targets if Path(target).exists() and not Path(target).is_file()]:
+        raise OutputError(f"{devices[0]}: is a folder, a pipe or a device: name a file")
     if len({Path(target).resolve() for target in targets}) < len(targets):
         raise OutputError(
             f"{', '.join(targets)}: one file cannot hold two of --csv, --json and --sheet; give each its own"
@@ -79,8 +98,8 @@ def _check_outputs(options: EvalOptions, items: list[Item]) -> None:
 
 def _measure(
     item: Item, crf: float | None, scale: int, methods: list[Method], names: list[str], frames: int | None
-) -> tuple[dict[str, list[Score]], _Panels]:
-    """Scores by name (``methods``, then what the item has), and a crop of the last frame from the original and each."""
+) -> tuple[dict[str, list[Score]], list[Pixels]]:
+    """Scores by name (``methods``, then what the item has), and the last frame of the original and of each."""
     meters = {name: Meter(shave=scale) for name in names}
     scores: dict[str, list[Score]] = {name: [] for name in names}
     hr, outputs = None, list[Pixels]()
@@ -91,11 +110,16 @@ def _measure(
             scores[name].append(meters[name](hr, sr))
     if hr is None:
         raise InputError(f"{item.hr}: not one frame of it can be decoded; give another")
+    return scores, [hr, *outputs]
+
+
+def _cropped(labels: list[str], pictures: list[Pixels]) -> list[tuple[str, Pixels]]:
+    """The part that has the most detail in the first of ``pictures``, of each: copies, that let the whole ones go."""
+    hr = pictures[0]
     height, width = (min(size, SHEET_CROP) for size in hr.shape[:2])
     crop = most_detailed(hr, width, height)
     here = slice(crop.y, crop.y + height), slice(crop.x, crop.x + width)
-    labels = [f"{name} {scores[name][-1].psnr_y:.2f} dB" for name in names]
-    return scores, [("original", hr[here]), *((label, sr[here]) for label, sr in zip(labels, outputs, strict=True))]
+    return [(label, picture[here].copy()) for label, picture in zip(labels, pictures, strict=True)]
 
 
 def _together(item: Item, crf: float | None, scale: int, frames: int | None) -> Iterator[tuple[Pixels, ...]]:
@@ -152,16 +176,3 @@ def _same_size(hr: Pixels, sr: Pixels, item: Item, name: str) -> None:
         raise InputError(
             f"{item.name}: {name} is {wide}x{has}, not {width}x{height}; give files of one source, or another --scale"
         )
-
-
-def _write(options: EvalOptions, found: Evaluation, rows: list[tuple[str, _Panels]]) -> None:
-    for target, text in ((options.csv, tables.csv_text), (options.json, tables.json_text)):
-        if target is not None:
-            with PartFile(target, overwrite=options.overwrite) as part:
-                with output_errors(target):
-                    part.path.write_text(text(found), encoding="utf-8", newline="")
-                part.commit()
-    if options.sheet is not None:
-        with PartFile(options.sheet, overwrite=options.overwrite) as part:
-            write_png(part.path, sheet(rows[:_SHEET_ROWS]))
-            part.commit()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rcan_video.metrics import Score, mean_score
+from rcan_video.metrics import Pixels, Score, mean_score
+
+Crops = tuple[str, list[tuple[str, Pixels]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +25,17 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All series, by item, condition and method in this order. A border of ``scale`` pixels does not count."""
+    """All series, by item, condition and method in this order. A border of ``scale`` pixels does not count.
+
+    ``crops`` are the rows of the sheet, where one was asked for: a title, and what each picture is called.
+    """
 
     scale: int
     methods: tuple[str, ...]
     conditions: tuple[str, ...]
     items: tuple[str, ...]
     series: tuple[Series, ...]
+    crops: tuple[Crops, ...] = ()
 
     def of(self, condition: str, method: str) -> list[Series]:
         return [s for s in self.series if (s.condition, s.method) == (condition, method)]

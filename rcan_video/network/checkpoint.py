@@ -73,7 +73,7 @@ def save(net: RCAN, path: str | Path, metadata: Mapping[str, str] | None = None)
         CONFIG_KEY: json.dumps(asdict(net.config)),
         **(metadata or {}),
     }
-    content = safetensors.torch.save(state, described)
+    content = _in_order(safetensors.torch.save(state, described))
     part = path.with_name(f".{path.name}.{os.getpid()}.part")  # same folder, so that the rename is atomic
     try:
         try:
@@ -83,6 +83,15 @@ def save(net: RCAN, path: str | Path, metadata: Mapping[str, str] | None = None)
             part.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: the weights cannot be written: {error.strerror}") from error
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file, its header sorted: safetensors writes metadata in another order in each process, and a file is
+    recognised by the hash of its bytes."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors stay aligned, as the format recommends
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 # --- infer: the configuration -----------------------------------------------------------------------------------------

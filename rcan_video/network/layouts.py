@@ -14,7 +14,8 @@ from rcan_video.network.rcan import DIV2K_MEAN, Activation
 
 State = Mapping[str, Tensor]
 
-_WRAPPERS = ("params_ema", "ema", "params", "state_dict", "model_state_dict", "model", "net", "generator", "netG")
+_AVERAGED = ("params_ema", "ema", "average")
+_WRAPPERS = (*_AVERAGED, "params", "state_dict", "model_state_dict", "model", "net", "generator", "netG")
 _MAX_WRAPPERS = 4
 
 

@@ -9,9 +9,8 @@ from rcan_video.durable import same_file
 from rcan_video.engine.compiled import check_compiler
 from rcan_video.errors import OutputError, UsageError
 from rcan_video.options import TrainOptions
-from rcan_video.train.journal import LATEST
 from rcan_video.train.processes import Processes
-from rcan_video.train.state import has_state
+from rcan_video.train.state import LATEST, has_state
 from rcan_video.train.video import SIDE
 
 
@@ -24,6 +23,8 @@ def check_result(output: Path, folder: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{output}: is a folder; choose another name")
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise OutputError(f"{output}: its folder does not exist or cannot be written; choose another place")
+    if same_file(folder, output):
+        raise OutputError(f"{output}: cannot be the result and the folder of --state: choose another --state")
     if output.exists() and not overwrite and not has_state(folder):
         raise OutputError(f"{output}: exists; give --overwrite (-y) to replace it when the training is done")
 

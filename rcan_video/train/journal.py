@@ -18,13 +18,10 @@ from rcan_video.network.rcan import RCAN
 from rcan_video.options import TrainOptions
 from rcan_video.train.curve import draw_curve
 from rcan_video.train.recipe import chosen
-from rcan_video.train.state import Log, StateFolder
+from rcan_video.train.state import CURVE, LATEST, Log, StateFolder
 from rcan_video.train.tails import official
 from rcan_video.train.validate import Validation
 from rcan_video.version import __version__
-
-LATEST = "latest.safetensors"
-"""In the state folder: the network as it would be shipped now."""
 
 
 class Watch(Protocol):
@@ -75,7 +72,7 @@ class Journal:
         return saved
 
     def begin(self, average: RCAN, description: str, step: int) -> None:
-        self._log = Log(self._state.folder / "log.csv", step)
+        self._log = Log(self._state.folder, step)
         self._watch.start(f"{description}, on {self._data}", step, self._options.iterations)
         if step == 0:
             self._watch.validated(0, self._score(average, 0))
@@ -95,7 +92,7 @@ class Journal:
         seconds = round(self._elapsed(), 1)
         self._log.add({"step": step, "seconds": seconds, "learning_rate": rate, "loss": loss, **scores})
         if step % self._options.validate_every == 0 or step == self._options.iterations:
-            draw_curve(self._log.rows, self._state.folder / "curve.png")
+            draw_curve(self._log.rows, self._state.folder / CURVE)
 
     def save_is_due(self) -> bool:
         return time.monotonic() - self._saved_at >= self._options.save_every

@@ -120,7 +120,8 @@ def _train(
     guide = Teacher(teacher, device, torch.float32 if half else groups) if teacher else None
 
     # All that changes from step to step. Batches are drawn from the seed and the step, so there is no state of theirs.
-    step, losses = 0, torch.zeros((), device=device)
+    # ``losses`` is the sum over the ``summed`` steps since the last row of the log.
+    step, losses, summed = 0, torch.zeros((), device=device), 0
     saved = processes.from_first(journal.saved() if journal else None)
     if saved:
         net.load_state_dict(saved["net"])
@@ -129,13 +130,15 @@ def _train(
             mover.load_state_dict(theirs)
         scaler.load_state_dict(saved["scaler"])
         step, losses = saved["step"], saved["losses"].to(device)
+        summed = saved.get("summed", step % options.log_every)  # states of before have none
     if journal:
         journal.begin(average, describe(average), step)
     first = step + 1
 
     def state() -> dict[str, Any]:
         parts = {name: part.state_dict() for name, part in (("net", net), ("average", average), ("scaler", scaler))}
-        return {**parts, "optimizers": [mover.state_dict() for mover in movers], "step": step, "losses": losses}
+        counts = {"step": step, "losses": losses, "summed": summed}
+        return {**parts, "optimizers": [mover.state_dict() for mover in movers], **counts}
 
     while step < options.iterations:
         rate = learning_rate(step, options)
@@ -155,15 +158,15 @@ def _train(
                 scaler.scale(loss).backward()
             follow(average, net, step)
         move(net, movers, scaler)
-        losses += distance.detach()
-        step += 1
+        losses += processes.mean(distance.detach())
+        step, summed = step + 1, summed + 1
         if journal and step == first:
             journal.warmed_up(step)
 
         last = step == options.iterations
         if step % options.log_every == 0 or last:
-            mean = processes.mean(losses) / ((step - 1) % options.log_every + 1)
-            losses.zero_()
+            mean = float(losses) / summed
+            losses, summed = torch.zeros_like(losses), 0
             if not math.isfinite(mean):
                 other = " or another --teacher" if guide else ""
                 raise NotFinite(
@@ -193,10 +196,12 @@ def move(net: nn.Module, movers: Sequence[optim.Optimizer], scaler: torch.amp.Gr
 
 
 def learning_rate(step: int, options: TrainOptions) -> float:
-    """Linear warm-up, constant, then a cosine to 1e-6 over the last ``decay`` of all iterations."""
+    """Linear warm-up, constant, then a cosine to 1e-6, or what is asked for where that is less, over the last ``decay``
+    of all iterations."""
     warm = min(1.0, (step + 1) / max(options.warmup, 1))
     left = (options.iterations - step) / max(options.decay * options.iterations, 1.0)
-    return max(options.learning_rate * warm * 0.5 * (1 - math.cos(math.pi * min(left, 1.0))), _LAST_RATE)
+    cosine = 0.5 * (1 - math.cos(math.pi * min(left, 1.0)))
+    return max(options.learning_rate * warm * cosine, min(_LAST_RATE, options.learning_rate))
 
 
 def spectral(error: Tensor) -> Tensor:

@@ -36,7 +36,9 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
     """
     cache = Path(options.cache) if options.cache else default_cache()
     least = options.patch * options.scale
-    found = load([path for path in find(options.data) if not is_curve(path)], cache, say)
+    paths = _pictures(options.data)
+    held_out = _pictures([options.valid]) if options.valid is not None else []  # a wrong name is told at once
+    found = load(paths, cache, say)
     # By content: whatever the files are called and wherever they lie, the same patches are drawn.
     footage = sorted((f for f in found if min(f.frames.shape[1:3]) >= least), key=lambda f: f.key)
     if not footage:
@@ -57,12 +59,13 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
         pools = [Pool(clean, options.clean), Pool(made, 1 - options.clean)]
     validation: dict[str, Sequence[Pair]] = {}
     if options.valid is not None:
-        held_out = [f for f in load(find([options.valid]), cache, say) if min(f.frames.shape[1:3]) >= least]
-        if not held_out:
-            raise InputError(f"{options.valid}: nothing is as large as a patch, {least} pixels each way; give others")
-        validation["psnr_y"] = [_first(f, options.scale) for f in held_out]
+        enough = 4 * options.scale  # a border of ``scale`` does not count
+        others = [f for f in load(held_out, cache, say) if min(f.frames.shape[1:3]) >= enough]
+        if not others:
+            raise InputError(f"{options.valid}: nothing has {enough} pixels each way; give larger ones")
+        validation["psnr_y"] = [_first(f, options.scale) for f in others]
         if options.degradation == "video":
-            validation["psnr_y_video"] = compressed_examples(held_out, options.scale, cache, say)
+            validation["psnr_y_video"] = compressed_examples(others, options.scale, cache, say)
     pixels = sum(f.frames.shape[0] * f.frames.shape[1] * f.frames.shape[2] for f in footage)
     return Prepared(
         patches=Patches(pools, options.scale, options.patch, options.seed, frames=2 if options.temporal else 1),
@@ -70,6 +73,10 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
         digest=digest,
         description=f"{len(footage)} files, {pixels / 1e6:.0f} megapixels",
     )
+
+
+def _pictures(places: Sequence[str]) -> list[Path]:
+    return [path for path in find(places) if not is_curve(path)]
 
 
 def _first(footage: Footage, scale: int) -> Pair:

@@ -14,7 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from rcan_video.engine.backend import resolve_device
-from rcan_video.errors import UsageError
+from rcan_video.engine.memory import is_oom
+from rcan_video.errors import DeviceError, UsageError
 
 _TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it sets, beside WORLD_SIZE
 _NUMBERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT")
@@ -47,22 +48,37 @@ class Processes:
         """``net`` with gradients that are averaged over all processes."""
         return nn.parallel.DistributedDataParallel(net) if self.count > 1 else net
 
-    def mean(self, value: Tensor) -> float:
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of all processes' ``value``, for all."""
         if self.count > 1:
             value = value.clone()
             dist.all_reduce(value)
-        return float(value) / self.count
+            value /= self.count
+        return value
 
     def wait(self) -> None:
+        """Until all are here. Raises DeviceError where one has gone."""
         if self.count > 1:
-            dist.barrier()
+            with _all_there():
+                dist.barrier()
 
     def from_first(self, value: Any) -> Any:
-        """The first process's ``value``, for all."""
+        """The first process's ``value``, for all. Raises DeviceError where one has gone."""
         values = [value]
         if self.count > 1:
-            dist.broadcast_object_list(values)
+            with _all_there():
+                dist.broadcast_object_list(values)
         return values[0]
+
+
+@contextmanager
+def _all_there() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # the transport's own words about a connection that was closed
+        if is_oom(error):
+            raise
+        raise DeviceError("another process of this training has ended: see what it said") from error
 
 
 @contextmanager

@@ -50,6 +50,8 @@ def structure(options: TrainOptions, init: RCAN | None) -> Structure:
     if init is not None and init.config.colors != 3:
         raise UsageError(f"{options.init[0]}: has {init.config.colors} colour, training is on RGB; give weights with 3")
     config = _config(options, init)
+    if options.patch % config.unshuffle:
+        raise UsageError(f"--patch {options.patch} cannot be unshuffled: give a multiple of {config.unshuffle}")
     tail = options.tail or ("short" if init is None or short_form(init) is not None else "standard")
     if options.equivariant:
         _check_equivariant(config, tail, init, options)
@@ -90,6 +92,9 @@ def _config(options: TrainOptions, init: RCAN | None) -> RCANConfig:
         if options.unshuffle and base.unshuffle == 1:
             raise UsageError(f"{options.init[0]}: has no pixel-unshuffle head; leave out --unshuffle, or --init")
         wider = given.get("features", base.features) > base.features  # and may squeeze otherwise for its attention
+        asked_for = given.get("reduction", base.reduction)
+        if not wider and base.features // asked_for == base.features // base.reduction:
+            given.pop("reduction", None)  # the same: a checkpoint tells how many features it squeezes to, not by what
         for name, value in given.items():
             has = getattr(base, name)
             if value != has and not (wider if name == "reduction" else value > has):

@@ -25,6 +25,9 @@ COLUMNS = ("step", "seconds", "learning_rate", "loss", "psnr_y", "psnr_y_video")
 Row = Mapping[str, float | int | None]
 
 
+LATEST = "latest.safetensors"
+CURVE = "curve.png"
+_LOG = "log.csv"
 _STATE = "state.pt"
 
 
@@ -35,7 +38,7 @@ def has_state(folder: Path) -> bool:
 
 def is_curve(path: Path) -> bool:
     """Whether a picture is what a training has drawn in its folder, and so none to train on."""
-    return path.name == "curve.png" and path.with_name("log.csv").exists()
+    return path.name == CURVE and path.with_name(_LOG).exists()
 
 
 class StateFolder:
@@ -48,9 +51,10 @@ class StateFolder:
     def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
         self.folder = folder
         self.recipe = dict(recipe)
+        _check_ours(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / "lock").open("w")
+            self._lock = (folder / "lock").open("a")
         except OSError as error:
             raise OutputError(f"{folder}: cannot be made: {error.strerror}; choose another --state") from error
         try:
@@ -109,11 +113,19 @@ class StateFolder:
             raise OutputError(f"{path}: the state cannot be written: {error}") from error
 
 
-class Log:
-    """``log.csv``. Rows after ``step``, which a run that was cut off wrote and its state does not know, are dropped."""
+def _check_ours(folder: Path) -> None:
+    """Whether what would be written over is a training's own. Raises OutputError."""
+    there = [name for name in (_LOG, LATEST, CURVE) if (folder / name).exists()]
+    if there and not has_state(folder) and not (folder / "lock").exists():
+        raise OutputError(f"{folder / there[0]}: is of no training here, and would be replaced: choose another --state")
 
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
+
+class Log:
+    """``log.csv`` in ``folder``. Rows after ``step``, which a run that was cut off wrote and its state does not know,
+    are dropped."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.path = path = folder / _LOG
         self.rows = [row for row in read_log(path) if (row["step"] or 0) <= step] if step else []
         part = path.with_suffix(".part")
         try:
