@@ -238,15 +238,25 @@ def test_two_processes_train_as_one_does(pictures: Path, tmp_path: Path, more: l
     line += ["--groups", "1", "--blocks", "1", "--features", "8", "--batch", "4", "--patch", "12"]
     line += ["--log-every", "1", "--validate-every", "8", "--warmup", "1", "--quiet", *more]
     assert run(*line, tmp_path / "one.safetensors").returncode == 0
-    script = tmp_path / "start.py"
-    script.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{command()[2]}\n")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run(
-        [*launcher, *line, str(tmp_path / "two.safetensors")], capture_output=True, text=True, timeout=SECONDS
-    )
+    done = run_two(tmp_path, *line, str(tmp_path / "two.safetensors"))
     assert done.returncode == 0, done.stderr
     one, two = ([float(row["loss"]) for row in rows(tmp_path / f"{n}.safetensors.train")] for n in ("one", "two"))
     assert len(one) == 8 and two == pytest.approx(one, rel=tolerance)
+
+
+def test_an_error_of_the_first_process_is_no_bug_of_the_other(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "z.png").write_text("no picture")
+    done = run_two(tmp_path, str(pictures), "--cache", str(tmp_path / "cache"), "-q", str(tmp_path / "two.safetensors"))
+    assert done.returncode != 0 and "z.png: is no picture that OpenCV can read" in done.stderr
+    assert "this is a bug" not in done.stderr
+
+
+def run_two(folder: Path, *line: str) -> subprocess.CompletedProcess[str]:
+    """``rcan-video-train`` in two processes of torchrun."""
+    script = folder / "start.py"
+    script.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{command()[2]}\n")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    return subprocess.run([*launcher, *line], capture_output=True, text=True, timeout=SECONDS)
 
 
 # --- it learns, and what it writes ------------------------------------------------------------------------------------
