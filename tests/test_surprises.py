@@ -296,6 +296,46 @@ def test_avi_counts_frames_at_the_rate_of_the_source(tmp_path: Path) -> None:
         assert (stream.average_rate, stream.frames) == (25, FRAMES)
 
 
+def wrapping(path: Path) -> Path:
+    """A transport stream whose clock of 33 bits wraps a fifth of a second after the start: before that, FFmpeg counts
+    below zero."""
+    first = (1 << 33) - 18000
+    return make_clip(
+        path,
+        size=(32, 16),
+        time_base=Fraction(1, 90_000),
+        pts=[first + 3600 * k for k in range(FRAMES)],
+        audio=1,
+        audio_codec="mp2",
+        audio_start=Fraction(first - 1800, 90_000),
+    )
+
+
+@pytest.mark.parametrize("piped", [True, False])  # in one go, and in segments
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_what_comes_before_zero_is_not_hidden_by_edit_lists(tmp_path: Path, suffix: str, piped: bool) -> None:
+    clip, out = wrapping(tmp_path / "in.ts"), tmp_path / f"out{suffix}"
+    if piped:
+        with clip.open("rb") as stream:
+            assert command("-", out, "--quiet", stdin=stream).returncode == 0
+    else:
+        upscale(options(clip, out))
+    times = [time for time, _ in read_video(out)]
+    assert times == [(times[0] or 0) + Fraction(k, 25) for k in range(FRAMES)]
+    before, after = ([p.time or Fraction(0) for p in read_packets(path, "audio")] for path in (clip, out))
+    assert len(before) == len(after) and after[0] == 0
+    first = read_video(clip)[0][0] or Fraction(0)
+    assert first < 0 and abs((times[0] or 0) - after[0] - (first - before[0])) < Fraction(1, 1000)
+
+
+def test_what_only_starts_a_decoder_up_stays_hidden(tmp_path: Path) -> None:
+    """The first packet of AAC in Matroska comes before zero by right."""
+    clip = make_clip(tmp_path / "in.mkv", size=(32, 16), frames=FRAMES, audio=1)
+    upscale(options(clip, tmp_path / "out.mp4"))
+    assert read_video(tmp_path / "out.mp4")[0][0] == 0
+    assert [round((p.time or 0) * 1000) for p in read_packets(tmp_path / "out.mp4", "audio")][:2] == [-21, 0]
+
+
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=2)
     target = Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.mp4"))

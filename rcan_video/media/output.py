@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
 
 from rcan_video.errors import OutputError
-from rcan_video.media.files import elsewhere, open_output, output_errors
+from rcan_video.media.files import MP4_FAMILY, elsewhere, open_output, output_errors
 from rcan_video.media.fit import StreamPlan, fit, holds_chapters
 from rcan_video.media.packets import FilePackets, PipePackets, Window
 from rcan_video.media.streams import Passengers
@@ -53,7 +55,6 @@ class Output:
         self.name = name
         self.info = info
         self._streams = streams or StreamOptions()
-        self._window = window or Window()
         self._packets = packets
         self._passengers: Passengers | None = None
         self.ledger = Ledger()
@@ -64,6 +65,7 @@ class Output:
         self.format: str = self.container.format.name
         if self.format == "yuv4mpegpipe":  # more than 8 bits are an extension there, which all readers know
             self.container.container_options["strict"] = "unofficial"
+        self._window = self._shown(window or Window())
 
     def __enter__(self) -> Output:
         return self
@@ -128,6 +130,16 @@ class Output:
             self._packets.close()
         with contextlib.suppress(av.FFmpegError, OSError):
             self.container.close()
+
+    def _shown(self, window: Window) -> Window:
+        """``window``, moved so that nothing of the MP4 family begins before zero: its edit lists hide what does, which
+        is right only for what starts a decoder up. By ticks of the video, so that all streams move by the same time."""
+        if self.format not in MP4_FAMILY or window.start is not None:
+            return window
+        tick = self.info.time_base
+        sounds = self.info.of_kind("audio") if self._streams.audio else ()
+        first = min([self.info.start * tick, *(sound.start for sound in sounds if sound.start is not None)])
+        return replace(window, shift=max(0, ceil(-first / tick)) * tick)
 
     def _board(self, packets: FilePackets | PipePackets) -> None:
         """Decide what becomes of the other streams, and take on board those that stay."""

@@ -130,7 +130,9 @@ def _read(path: Path, name: str) -> list[Track]:
     with file:
         tracks = {stream.index: Track(stream.type) for stream in file.streams}
         for packet in file.demux():
-            if packet.size:
+            # Pictures that an edit list hides are lost; sound that it hides only starts a decoder up.
+            hidden = packet.is_discard and packet.stream.type == "video"
+            if packet.size and not hidden:
                 tracks[packet.stream_index].note(packet.pts, packet.duration, packet.time_base)
         video = next(iter(file.streams.video), None)
         if video is not None and video.duration and video.time_base and "mp4" in file.format.name:
