@@ -328,6 +328,14 @@ def test_what_comes_before_zero_is_not_hidden_by_edit_lists(tmp_path: Path, suff
     assert first < 0 and abs((times[0] or 0) - after[0] - (first - before[0])) < Fraction(1, 1000)
 
 
+def test_a_part_of_what_comes_before_zero_has_all_its_sound(tmp_path: Path) -> None:
+    clip = wrapping(tmp_path / "in.ts")
+    upscale(options(clip, tmp_path / "out.mp4", start=Fraction(1, 10)))
+    begin = next(time for time, _ in read_video(clip) if time is not None and time >= Fraction(-1, 10))
+    wanted = [packet for packet in read_packets(clip, "audio") if packet.time is not None and packet.time >= begin]
+    assert begin < 0 and len(read_packets(tmp_path / "out.mp4", "audio")) == len(wanted)
+
+
 def test_what_only_starts_a_decoder_up_stays_hidden(tmp_path: Path) -> None:
     """The first packet of AAC in Matroska comes before zero by right."""
     clip = make_clip(tmp_path / "in.mkv", size=(32, 16), frames=FRAMES, audio=1)
