@@ -77,6 +77,54 @@ def test_mpeg2_opens_whatever_the_time_base_of_the_source(tmp_path: Path) -> Non
     )
 
 
+def apart(path: Path) -> tuple[Fraction, int]:
+    """Seconds from the first sound to the second picture, and how many pictures there are."""
+    pictures, sounds = ([p.time or Fraction(0) for p in read_packets(path, kind)] for kind in ("video", "audio"))
+    return sorted(pictures)[1] - sounds[0], len(pictures)
+
+
+@pytest.mark.parametrize("begins", [Fraction(0), Fraction(2)])  # the sound, before a picture at two seconds
+@pytest.mark.parametrize("suffix", [".mkv", ".mpg", ".ts", ".mp4"])
+def test_mpeg2_begins_at_its_time_beside_the_sound(tmp_path: Path, suffix: str, begins: Fraction) -> None:
+    clip = make_clip(
+        tmp_path / "in.mkv",
+        size=(32, 16),
+        pts=range(50, 60),
+        options={"bf": "0"},
+        audio=1,
+        audio_codec="mp2",
+        audio_start=begins,
+    )
+    out = tmp_path / f"out{suffix}"
+    upscale(options(clip, out, encode=EncodeOptions(codec="mpeg2video")))
+    (before, _), (after, count) = apart(clip), apart(out)
+    assert abs(before - (2 - begins)) < Fraction(1, 10) and count == FRAMES
+    assert abs(after - before) < Fraction(1, 50)  # half a frame: the encoder counts at a constant rate
+
+
+@pytest.mark.parametrize("begins", [Fraction(0), Fraction(2)])
+def test_pictures_in_avi_begin_late_where_they_do(tmp_path: Path, begins: Fraction) -> None:
+    """It has no start times: the first picture stands until the second comes at its time."""
+    clip = make_clip(
+        tmp_path / "in.mkv", size=(32, 16), pts=range(50, 60), audio=1, audio_codec="mp2", audio_start=begins
+    )
+    heard = Listener()
+    upscale(options(clip, tmp_path / "out.avi"), heard)
+    (before, _), (after, count) = apart(clip), apart(tmp_path / "out.avi")
+    assert count == FRAMES and heard.notices == []
+    assert abs(after - before) <= Fraction(2, 25)  # FFmpeg's reader shows H.264 in AVI a frame late
+
+
+def test_sound_that_avi_cannot_begin_late_is_named(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", size=(32, 16), frames=FRAMES, audio=1, audio_codec="mp2", audio_start=2)
+    heard = Listener()
+    upscale(options(clip, tmp_path / "out.avi"), heard)
+    sentence = "avi stores no start times: audio stream 1 comes 2.000 s too early; choose .mkv or .mp4"
+    assert heard.notices == [sentence]
+    with pytest.raises(OutputError, match=f"^--strict: {sentence}"):
+        upscale(options(clip, tmp_path / "strict.avi", streams=StreamOptions(strict=True)))
+
+
 def test_timestamps_that_start_again_are_refused(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.ts", size=(32, 16), frames=50)
     joined = tmp_path / "joined.ts"

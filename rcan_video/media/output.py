@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _FINE = 96_000  # ticks per second of edit lists, or as close to it as the source's ticks come
 
+_NOTICED = Fraction(45, 1000)  # seconds of sound too early that people notice (ITU-R BT.1359)
+
 
 class Output:
     """An output for the video of ``info``: ``container`` is open, ``begin`` writes its header once the caller has added
@@ -65,7 +67,7 @@ class Output:
         self.format: str = self.container.format.name
         if self.format == "yuv4mpegpipe":  # more than 8 bits are an extension there, which all readers know
             self.container.container_options["strict"] = "unofficial"
-        self._window = self._shown(window or Window())
+        self._window = self._from_zero(window or Window())
 
     def __enter__(self) -> Output:
         return self
@@ -131,15 +133,36 @@ class Output:
         with contextlib.suppress(av.FFmpegError, OSError):
             self.container.close()
 
-    def _shown(self, window: Window) -> Window:
-        """``window``, moved so that nothing of the MP4 family begins before zero: its edit lists hide what does, which
-        is right only for what starts a decoder up. By ticks of the video, so that all streams move by the same time."""
-        if self.format not in MP4_FAMILY or window.start is not None:
+    def _from_zero(self, window: Window) -> Window:
+        """``window``, moved by ticks of the video so that what begins first begins at zero: in AVI, which has no start
+        times, and in the MP4 family what comes before zero, which its edit lists hide. That is right only for what
+        starts a decoder up."""
+        if self.format not in MP4_FAMILY | {"avi"} or window.start is not None:
             return window
         tick = self.info.time_base
+        first = min([self.info.start * tick, *self._sounds(window).values()])
+        if first > 0 and self.format != "avi":
+            return window
+        return replace(window, shift=ceil(-first / tick) * tick)
+
+    def _sounds(self, window: Window) -> dict[int, Fraction]:
+        """When each audio stream that is kept begins, in seconds of the output, by its index in the source."""
         sounds = self.info.of_kind("audio") if self._streams.audio else ()
-        first = min([self.info.start * tick, *(sound.start for sound in sounds if sound.start is not None)])
-        return replace(window, shift=max(0, ceil(-first / tick)) * tick)
+        return {
+            sound.index: max(sound.start, window.start or sound.start) + window.shift
+            for sound in sounds
+            if sound.start is not None
+        }
+
+    def _early_sounds(self) -> list[str]:
+        """Sound that AVI lets begin before its time, in sentences. Pictures that begin later it keeps in sync: the
+        first one stands until the second."""
+        return [
+            f"{self.format} stores no start times: audio stream {index} comes {float(start):.3f} s too early; choose "
+            ".mkv or .mp4"
+            for index, start in self._sounds(self._window).items()
+            if start > _NOTICED
+        ]
 
     def _board(self, packets: FilePackets | PipePackets) -> None:
         """Decide what becomes of the other streams, and take on board those that stay."""
@@ -155,6 +178,8 @@ class Output:
         self._passengers = Passengers(
             self.container, self.ledger, packets, self.plans, self._window, self._streams.audio_bitrate
         )
+        if self.format == "avi":
+            self.losses += self._early_sounds()
 
 
 def _chapters(chapters: Sequence[Chapter], window: Window) -> list[AvChapter]:

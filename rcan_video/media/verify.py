@@ -77,9 +77,9 @@ def verify(path: Path, name: str, container: str, ledger: Ledger) -> None:
     Raises VerificationError, or OutputError where the file has gone, speaking of the file as ``name``.
     """
     tracks = _read(path, name)
-    if not tracks or tracks[0].kind != "video":
+    video = next((track for track in tracks if track.kind == "video"), None)
+    if video is None:
         raise VerificationError(f"{name} holds no video: please report this")
-    video = tracks[0]
     if video.packets != ledger.video.packets:
         raise VerificationError(
             f"{name} holds {video.packets} frames, but {ledger.video.packets} were upscaled: please report this"
