@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
 import shutil
@@ -123,6 +124,18 @@ def test_sound_that_avi_cannot_begin_late_is_named(tmp_path: Path) -> None:
     assert heard.notices == [sentence]
     with pytest.raises(OutputError, match=f"^--strict: {sentence}"):
         upscale(options(clip, tmp_path / "strict.avi", streams=StreamOptions(strict=True)))
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".wmv"])
+def test_containers_that_store_when_a_packet_is_decoded_get_no_b_frames(tmp_path: Path, suffix: str) -> None:
+    clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=FRAMES)
+    upscale(options(clip, tmp_path / f"out{suffix}"))
+    pictures, packets = read_video(tmp_path / f"out{suffix}"), read_packets(tmp_path / f"out{suffix}", "video")
+    assert len(pictures) == FRAMES
+    times = [time or Fraction(0) for time, _ in pictures]
+    # FFmpeg's reader does not know the time of the last frame of a WMV.
+    assert [b - a for a, b in itertools.pairwise(times[:-1])] == [Fraction(1, 25)] * (FRAMES - 2)
+    assert [packet.time for packet in packets] == times
 
 
 def test_timestamps_that_start_again_are_refused(tmp_path: Path) -> None:
