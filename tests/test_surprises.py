@@ -126,6 +126,19 @@ def test_sound_that_avi_cannot_begin_late_is_named(tmp_path: Path) -> None:
         upscale(options(clip, tmp_path / "strict.avi", streams=StreamOptions(strict=True)))
 
 
+def test_sound_that_mxf_does_not_begin_early_is_named(tmp_path: Path) -> None:
+    clip = make_clip(
+        tmp_path / "in.mkv",
+        size=(32, 16),
+        pts=range(50, 50 + FRAMES),
+        audio=1,
+        audio_codec="pcm_s16le",
+    )
+    heard = Listener()
+    upscale(options(clip, tmp_path / "out.mxf"), heard)
+    assert heard.notices == ["mxf stores no start times: audio stream 1 comes 2.000 s too late; choose .mkv or .mp4"]
+
+
 @pytest.mark.parametrize("suffix", [".avi", ".wmv"])
 def test_containers_that_store_when_a_packet_is_decoded_get_no_b_frames(tmp_path: Path, suffix: str) -> None:
     clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=FRAMES)

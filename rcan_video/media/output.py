@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _FINE = 96_000  # ticks per second of edit lists, or as close to it as the source's ticks come
 
-_NOTICED = Fraction(45, 1000)  # seconds of sound too early that people notice (ITU-R BT.1359)
+_NOTICED = Fraction(45, 1000)  # seconds between sound and picture that people notice (ITU-R BT.1359)
 
 
 class Output:
@@ -154,14 +154,16 @@ class Output:
             if sound.start is not None
         }
 
-    def _early_sounds(self) -> list[str]:
-        """Sound that AVI lets begin before its time, in sentences. Pictures that begin later it keeps in sync: the
-        first one stands until the second."""
+    def _out_of_sync(self) -> list[str]:
+        """Sound that does not begin at its time beside the pictures, in sentences: AVI and MXF have no start times."""
+        picture = self.info.start * self.info.time_base + self._window.shift
+        if self.format == "avi":
+            picture = Fraction(0)  # the first one stands there until the second comes at its time
         return [
-            f"{self.format} stores no start times: audio stream {index} comes {float(start):.3f} s too early; choose "
-            ".mkv or .mp4"
+            f"{self.format} stores no start times: audio stream {index} comes {float(abs(start - picture)):.3f} s too "
+            f"{'early' if start > picture else 'late'}; choose .mkv or .mp4"
             for index, start in self._sounds(self._window).items()
-            if start > _NOTICED
+            if abs(start - picture) > _NOTICED
         ]
 
     def _board(self, packets: FilePackets | PipePackets) -> None:
@@ -178,8 +180,8 @@ class Output:
         self._passengers = Passengers(
             self.container, self.ledger, packets, self.plans, self._window, self._streams.audio_bitrate
         )
-        if self.format == "avi":
-            self.losses += self._early_sounds()
+        if self.format in ("avi", "mxf"):
+            self.losses += self._out_of_sync()
 
 
 def _chapters(chapters: Sequence[Chapter], window: Window) -> list[AvChapter]:
