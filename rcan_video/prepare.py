@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # Seconds without a packet after which a file's reader is taken for stuck: sleeping disks need some ten.
 _PATIENCE = 300.0
+# Seconds between two looks at it, a tenth of a second apart, by which the process itself has stood still.
+_STANDSTILL = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class Job:
     told: list[str] = field(default_factory=list)
     announced: bool = False
     begun: float = field(default_factory=time.perf_counter)
+    _watched: float = field(default_factory=time.monotonic, init=False)  # when ``watch`` looked last
+    _awake: float = field(default=0.0, init=False)  # since when it has looked all the time
 
     @property
     def output_name(self) -> str:
@@ -163,8 +167,13 @@ class Job:
 
     def watch(self, since: float) -> None:
         """Raises InputHangs where a file has given no packet for minutes, and somebody waits ``since``
-        (``time.monotonic``) for a frame. A pipe may take its time."""
-        silent = time.monotonic() - max(since, self.source.alive)
+        (``time.monotonic``) for a frame. A pipe may take its time. A process that was stopped (Ctrl-Z, a virtual
+        machine that was paused) has given the file no time: counting begins anew."""
+        now = time.monotonic()
+        if now - self._watched > _STANDSTILL:
+            self._awake = now
+        self._watched = now
+        silent = now - max(since, self.source.alive, self._awake)
         if silent > _PATIENCE and self.options.input != PIPE:
             raise InputHangs(
                 f"{self.options.input} has given nothing for {silent:.0f} s: its disk does not answer, or its decoder "

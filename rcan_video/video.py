@@ -19,6 +19,7 @@ class StreamInfo:
     language: str | None = None
     detail: str = ""  # "2 channels, 48000 Hz" and the like, for people
     cover: bool = False  # a picture that stands for the file (attached picture)
+    start: Fraction | None = None  # seconds, without what only starts a decoder up (AAC, Opus); None: unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,7 +226,8 @@ def test_the_last_frame_lasts_as_long_as_it_did(tmp_path: Path, codec: str, suff
 
 def test_a_window_moves_every_time(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
-    writer = write(out, info_of(time_base=Fraction(1, 600)), pts=[600, 624, 648], window=Window(shift=Fraction(-1)))
+    window = Window(Fraction(1), shift=Fraction(-1))
+    writer = write(out, info_of(time_base=Fraction(1, 600)), pts=[600, 624, 648], window=window)
     assert [time for time, _ in read_video(out)] == [0, Fraction(24, 600), Fraction(48, 600)]
     assert (writer.ledger.video.first, writer.ledger.video.last) == (0, Fraction(48, 600))
 

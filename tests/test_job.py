@@ -2,6 +2,7 @@ import itertools
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -34,8 +35,10 @@ from rcan_video.errors import (
     WeightsError,
 )
 from rcan_video.frames import ColorTags, Frame, FrameBatch
+from rcan_video.job import open_job
 from rcan_video.media.decode import Source
 from rcan_video.media.segment import SegmentWriter
+from rcan_video.prepare import Job
 from rcan_video.progress import Silent, StreamRow
 
 SIZE = (48, 32)
@@ -318,6 +321,25 @@ def test_a_file_that_gives_nothing_any_more(monkeypatch: pytest.MonkeyPatch, cli
     finally:
         release.set()
     assert left_in(tmp_path) == []
+
+
+def test_a_process_that_stood_still_is_no_file_that_hangs(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(prepare, "_PATIENCE", 0.3)
+    monkeypatch.setattr(prepare, "_STANDSTILL", 0.2)
+    with open_job(options(clip, tmp_path / "out.mp4"), Silent()) as job:
+        assert isinstance(job, Job)
+        since = time.monotonic()
+        job.watch(since)
+        time.sleep(0.5)  # stopped, as Ctrl-Z does it
+        job.watch(since)
+        again = time.monotonic()
+        with pytest.raises(InputHangs):
+            while time.monotonic() < again + 60:
+                time.sleep(0.01)
+                job.watch(since)
+        assert time.monotonic() - again >= 0.3 - 0.01
 
 
 def test_a_lost_frame_is_noticed(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
 import shutil
@@ -75,6 +76,79 @@ def test_mpeg2_opens_whatever_the_time_base_of_the_source(tmp_path: Path) -> Non
     assert [float((t or 0) - (times[0] or 0)) for t in times] == pytest.approx(
         [k / 25 for k in range(FRAMES)], abs=1e-3
     )
+
+
+def apart(path: Path) -> tuple[Fraction, int]:
+    """Seconds from the first sound to the second picture, and how many pictures there are."""
+    pictures, sounds = ([p.time or Fraction(0) for p in read_packets(path, kind)] for kind in ("video", "audio"))
+    return sorted(pictures)[1] - sounds[0], len(pictures)
+
+
+@pytest.mark.parametrize("begins", [Fraction(0), Fraction(2)])  # the sound, before a picture at two seconds
+@pytest.mark.parametrize("suffix", [".mkv", ".mpg", ".ts", ".mp4"])
+def test_mpeg2_begins_at_its_time_beside_the_sound(tmp_path: Path, suffix: str, begins: Fraction) -> None:
+    clip = make_clip(
+        tmp_path / "in.mkv",
+        size=(32, 16),
+        pts=range(50, 60),
+        options={"bf": "0"},
+        audio=1,
+        audio_codec="mp2",
+        audio_start=begins,
+    )
+    out = tmp_path / f"out{suffix}"
+    upscale(options(clip, out, encode=EncodeOptions(codec="mpeg2video")))
+    (before, _), (after, count) = apart(clip), apart(out)
+    assert abs(before - (2 - begins)) < Fraction(1, 10) and count == FRAMES
+    assert abs(after - before) < Fraction(1, 50)  # half a frame: the encoder counts at a constant rate
+
+
+@pytest.mark.parametrize("begins", [Fraction(0), Fraction(2)])
+def test_pictures_in_avi_begin_late_where_they_do(tmp_path: Path, begins: Fraction) -> None:
+    """It has no start times: the first picture stands until the second comes at its time."""
+    clip = make_clip(
+        tmp_path / "in.mkv", size=(32, 16), pts=range(50, 60), audio=1, audio_codec="mp2", audio_start=begins
+    )
+    heard = Listener()
+    upscale(options(clip, tmp_path / "out.avi"), heard)
+    (before, _), (after, count) = apart(clip), apart(tmp_path / "out.avi")
+    assert count == FRAMES and heard.notices == []
+    assert abs(after - before) <= Fraction(2, 25)  # FFmpeg's reader shows H.264 in AVI a frame late
+
+
+def test_sound_that_avi_cannot_begin_late_is_named(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", size=(32, 16), frames=FRAMES, audio=1, audio_codec="mp2", audio_start=2)
+    heard = Listener()
+    upscale(options(clip, tmp_path / "out.avi"), heard)
+    sentence = "avi stores no start times: audio stream 1 comes 2.000 s too early; choose .mkv or .mp4"
+    assert heard.notices == [sentence]
+    with pytest.raises(OutputError, match=f"^--strict: {sentence}"):
+        upscale(options(clip, tmp_path / "strict.avi", streams=StreamOptions(strict=True)))
+
+
+def test_sound_that_mxf_does_not_begin_early_is_named(tmp_path: Path) -> None:
+    clip = make_clip(
+        tmp_path / "in.mkv",
+        size=(32, 16),
+        pts=range(50, 50 + FRAMES),
+        audio=1,
+        audio_codec="pcm_s16le",
+    )
+    heard = Listener()
+    upscale(options(clip, tmp_path / "out.mxf"), heard)
+    assert heard.notices == ["mxf stores no start times: audio stream 1 comes 2.000 s too late; choose .mkv or .mp4"]
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".wmv"])
+def test_containers_that_store_when_a_packet_is_decoded_get_no_b_frames(tmp_path: Path, suffix: str) -> None:
+    clip = make_clip(tmp_path / "in.mp4", size=(32, 16), frames=FRAMES)
+    upscale(options(clip, tmp_path / f"out{suffix}"))
+    pictures, packets = read_video(tmp_path / f"out{suffix}"), read_packets(tmp_path / f"out{suffix}", "video")
+    assert len(pictures) == FRAMES
+    times = [time or Fraction(0) for time, _ in pictures]
+    # FFmpeg's reader does not know the time of the last frame of a WMV.
+    assert [b - a for a, b in itertools.pairwise(times[:-1])] == [Fraction(1, 25)] * (FRAMES - 2)
+    assert [packet.time for packet in packets] == times
 
 
 def test_timestamps_that_start_again_are_refused(tmp_path: Path) -> None:
@@ -294,6 +368,54 @@ def test_avi_counts_frames_at_the_rate_of_the_source(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "out.avi")) as file:
         stream = file.streams.video[0]
         assert (stream.average_rate, stream.frames) == (25, FRAMES)
+
+
+def wrapping(path: Path) -> Path:
+    """A transport stream whose clock of 33 bits wraps a fifth of a second after the start: before that, FFmpeg counts
+    below zero."""
+    first = (1 << 33) - 18000
+    return make_clip(
+        path,
+        size=(32, 16),
+        time_base=Fraction(1, 90_000),
+        pts=[first + 3600 * k for k in range(FRAMES)],
+        audio=1,
+        audio_codec="mp2",
+        audio_start=Fraction(first - 1800, 90_000),
+    )
+
+
+@pytest.mark.parametrize("piped", [True, False])  # in one go, and in segments
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_what_comes_before_zero_is_not_hidden_by_edit_lists(tmp_path: Path, suffix: str, piped: bool) -> None:
+    clip, out = wrapping(tmp_path / "in.ts"), tmp_path / f"out{suffix}"
+    if piped:
+        with clip.open("rb") as stream:
+            assert command("-", out, "--quiet", stdin=stream).returncode == 0
+    else:
+        upscale(options(clip, out))
+    times = [time for time, _ in read_video(out)]
+    assert times == [(times[0] or 0) + Fraction(k, 25) for k in range(FRAMES)]
+    before, after = ([p.time or Fraction(0) for p in read_packets(path, "audio")] for path in (clip, out))
+    assert len(before) == len(after) and after[0] == 0
+    first = read_video(clip)[0][0] or Fraction(0)
+    assert first < 0 and abs((times[0] or 0) - after[0] - (first - before[0])) < Fraction(1, 1000)
+
+
+def test_a_part_of_what_comes_before_zero_has_all_its_sound(tmp_path: Path) -> None:
+    clip = wrapping(tmp_path / "in.ts")
+    upscale(options(clip, tmp_path / "out.mp4", start=Fraction(1, 10)))
+    begin = next(time for time, _ in read_video(clip) if time is not None and time >= Fraction(-1, 10))
+    wanted = [packet for packet in read_packets(clip, "audio") if packet.time is not None and packet.time >= begin]
+    assert begin < 0 and len(read_packets(tmp_path / "out.mp4", "audio")) == len(wanted)
+
+
+def test_what_only_starts_a_decoder_up_stays_hidden(tmp_path: Path) -> None:
+    """The first packet of AAC in Matroska comes before zero by right."""
+    clip = make_clip(tmp_path / "in.mkv", size=(32, 16), frames=FRAMES, audio=1)
+    upscale(options(clip, tmp_path / "out.mp4"))
+    assert read_video(tmp_path / "out.mp4")[0][0] == 0
+    assert [round((p.time or 0) * 1000) for p in read_packets(tmp_path / "out.mp4", "audio")][:2] == [-21, 0]
 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:

@@ -17,14 +17,18 @@ from rcan_video.media.verify import Ledger, Track, verify
 TICK = Fraction(1, 25)
 
 
-def remux(source: Path, target: Path) -> tuple[Ledger, str]:
-    """Packets of ``source`` through a ledger into ``target``, and FFmpeg's name of its container."""
+def remux(source: Path, target: Path, earlier: Fraction = Fraction(0)) -> tuple[Ledger, str]:
+    """Packets of ``source``, ``earlier`` by so many seconds, through a ledger into ``target``, and FFmpeg's name of its
+    container."""
     with av.open(str(source)) as file, av.open(str(target), "w") as output:
         streams = {s.index: output.add_stream_from_template(s) for s in file.streams}
         ledger = Ledger()
         for packet in file.demux():
             if packet.size:
                 packet.stream = streams[packet.stream_index]
+                ticks = round(earlier / Fraction(packet.time_base))
+                packet.pts = None if packet.pts is None else packet.pts - ticks
+                packet.dts = None if packet.dts is None else packet.dts - ticks
                 ledger.note(packet)
                 output.mux(packet)
         return ledger, output.format.name
@@ -127,6 +131,13 @@ def test_a_missing_frame(tmp_path: Path) -> None:
     with pytest.raises(VerificationError) as caught:
         verify(tmp_path / "part.mp4", "out.mp4", container, ledger)
     assert str(caught.value) == "out.mp4 holds 9 frames, but 10 were upscaled: please report this"
+
+
+def test_frames_that_an_edit_list_hides_are_missing(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", frames=12, options={"bf": "0"})
+    ledger, container = remux(clip, tmp_path / "out.mp4", 4 * TICK)
+    with pytest.raises(VerificationError, match=r"^out.mp4 holds 8 frames, but 12 were upscaled"):
+        verify(tmp_path / "out.mp4", "out.mp4", container, ledger)
 
 
 def test_a_file_that_is_none_or_has_gone(tmp_path: Path) -> None:

@@ -35,6 +35,9 @@ _Y4M_FORMATS = (
     *("gray16le", "yuv420p14le", "yuv422p14le", "yuv444p14le", "yuv420p16le", "yuv422p16le", "yuv444p16le"),
 )
 
+# Containers that store when a packet is decoded, not when it is shown: B-frames would come at wrong times.
+_DECODE_TIMES = frozenset({"avi", "asf"})
+
 # Encoders that refuse odd sizes with subsampled chroma.
 _EVEN_ONLY = frozenset({"libx264", "libx265", "libsvtav1"})
 
@@ -130,6 +133,8 @@ def plan_video(
         )
     color = _color(info, layout, pix_fmt)
     settings = encoder_options(name, options, color.tags, info.hdr)
+    if container in _DECODE_TIMES:
+        settings.setdefault("bf", "0")
     if name == "libvpx" and layout.alpha:
         settings.setdefault("auto-alt-ref", "0")  # with alpha it does not open otherwise
     return VideoTarget(

@@ -93,10 +93,13 @@ class Writer:
 
     def write(self, frame: Frame) -> None:
         """Encode one frame; its planes may be slices of memory that nobody overwrites while they are referenced."""
-        pts, duration = (self.frames, 1) if self._counts else (frame.pts + self._output.shift, frame.duration)
+        self._first = frame.pts if self._first is None else self._first
+        pts, duration = frame.pts + self._output.shift, frame.duration
+        if self._counts:  # from the first frame's time, so that the sound stays in sync
+            first = (self._first + self._output.shift) * self._info.time_base
+            pts, duration = round(first * self._info.rate) + self.frames, 1
         self._end = pts + duration
         self.ledger.video.note(pts, duration, self._time_base)
-        self._first = frame.pts if self._first is None else self._first
         even = (frame.pts - self._first) * self._info.time_base * self._info.rate
         self._uneven = self._uneven or abs(even - self.frames) > 1
         with output_errors(self._output.name):

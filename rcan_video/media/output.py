@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
 
 from rcan_video.errors import OutputError
-from rcan_video.media.files import elsewhere, open_output, output_errors
+from rcan_video.media.files import MP4_FAMILY, elsewhere, open_output, output_errors
 from rcan_video.media.fit import StreamPlan, fit, holds_chapters
 from rcan_video.media.packets import FilePackets, PipePackets, Window
 from rcan_video.media.streams import Passengers
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _FINE = 96_000  # ticks per second of edit lists, or as close to it as the source's ticks come
+
+_NOTICED = Fraction(45, 1000)  # seconds between sound and picture that people notice (ITU-R BT.1359)
 
 
 class Output:
@@ -53,7 +57,6 @@ class Output:
         self.name = name
         self.info = info
         self._streams = streams or StreamOptions()
-        self._window = window or Window()
         self._packets = packets
         self._passengers: Passengers | None = None
         self.ledger = Ledger()
@@ -64,6 +67,7 @@ class Output:
         self.format: str = self.container.format.name
         if self.format == "yuv4mpegpipe":  # more than 8 bits are an extension there, which all readers know
             self.container.container_options["strict"] = "unofficial"
+        self._window = self._from_zero(window or Window())
 
     def __enter__(self) -> Output:
         return self
@@ -129,6 +133,39 @@ class Output:
         with contextlib.suppress(av.FFmpegError, OSError):
             self.container.close()
 
+    def _from_zero(self, window: Window) -> Window:
+        """``window``, moved by ticks of the video so that what begins first begins at zero: in AVI, which has no start
+        times, and in the MP4 family what comes before zero, which its edit lists hide. That is right only for what
+        starts a decoder up."""
+        if self.format not in MP4_FAMILY | {"avi"} or window.start is not None:
+            return window
+        tick = self.info.time_base
+        first = min([self.info.start * tick, *self._sounds(window).values()])
+        if first > 0 and self.format != "avi":
+            return window
+        return replace(window, shift=ceil(-first / tick) * tick)
+
+    def _sounds(self, window: Window) -> dict[int, Fraction]:
+        """When each audio stream that is kept begins, in seconds of the output, by its index in the source."""
+        sounds = self.info.of_kind("audio") if self._streams.audio else ()
+        return {
+            sound.index: max(sound.start, window.start or sound.start) + window.shift
+            for sound in sounds
+            if sound.start is not None
+        }
+
+    def _out_of_sync(self) -> list[str]:
+        """Sound that does not begin at its time beside the pictures, in sentences: AVI and MXF have no start times."""
+        picture = self.info.start * self.info.time_base + self._window.shift
+        if self.format == "avi":
+            picture = Fraction(0)  # the first one stands there until the second comes at its time
+        return [
+            f"{self.format} stores no start times: audio stream {index} comes {float(abs(start - picture)):.3f} s too "
+            f"{'early' if start > picture else 'late'}; choose .mkv or .mp4"
+            for index, start in self._sounds(self._window).items()
+            if abs(start - picture) > _NOTICED
+        ]
+
     def _board(self, packets: FilePackets | PipePackets) -> None:
         """Decide what becomes of the other streams, and take on board those that stay."""
         self.plans = fit(
@@ -143,6 +180,8 @@ class Output:
         self._passengers = Passengers(
             self.container, self.ledger, packets, self.plans, self._window, self._streams.audio_bitrate
         )
+        if self.format in ("avi", "mxf"):
+            self.losses += self._out_of_sync()
 
 
 def _chapters(chapters: Sequence[Chapter], window: Window) -> list[AvChapter]:

@@ -51,10 +51,11 @@ class FilePackets:
         self._path = path
         self._damage = damage
         self._open(path, indices)
-        if window.start is not None:
+        # A second early: seeking lands by the video's or the container's index, not by each stream's.
+        early = int(((window.start or 0) - 1) * av.time_base)
+        if early > 0:  # else the top is near, and may lie before zero
             try:
-                # A second early: seeking lands by the video's or the container's index, not by each stream's.
-                self.container.seek(max(0, int((window.start - 1) * av.time_base)), backward=True)
+                self.container.seek(early, backward=True)
             except av.FFmpegError:  # it cannot seek, and has moved all the same: from the top
                 self.container.close()
                 self._open(path, indices)

@@ -157,7 +157,7 @@ def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None
 
 
 def _stream_info(stream: Stream) -> StreamInfo:
-    context = stream.codec_context
+    context, base = stream.codec_context, stream.time_base
     detail = ""
     if isinstance(stream, AudioStream) and context is not None:
         detail = f"{stream.codec_context.channels} ch, {stream.codec_context.sample_rate} Hz"
@@ -169,6 +169,7 @@ def _stream_info(stream: Stream) -> StreamInfo:
         language=stream.metadata.get("language"),
         detail=detail,
         cover=bool(stream.disposition & Disposition.attached_pic),
+        start=stream.start_time * Fraction(base) if base and stream.start_time is not None else None,
     )
 
 

@@ -77,9 +77,9 @@ def verify(path: Path, name: str, container: str, ledger: Ledger) -> None:
     Raises VerificationError, or OutputError where the file has gone, speaking of the file as ``name``.
     """
     tracks = _read(path, name)
-    if not tracks or tracks[0].kind != "video":
+    video = next((track for track in tracks if track.kind == "video"), None)
+    if video is None:
         raise VerificationError(f"{name} holds no video: please report this")
-    video = tracks[0]
     if video.packets != ledger.video.packets:
         raise VerificationError(
             f"{name} holds {video.packets} frames, but {ledger.video.packets} were upscaled: please report this"
@@ -130,7 +130,9 @@ def _read(path: Path, name: str) -> list[Track]:
     with file:
         tracks = {stream.index: Track(stream.type) for stream in file.streams}
         for packet in file.demux():
-            if packet.size:
+            # Pictures that an edit list hides are lost; sound that it hides only starts a decoder up.
+            hidden = packet.is_discard and packet.stream.type == "video"
+            if packet.size and not hidden:
                 tracks[packet.stream_index].note(packet.pts, packet.duration, packet.time_base)
         video = next(iter(file.streams.video), None)
         if video is not None and video.duration and video.time_base and "mp4" in file.format.name:
