@@ -23,16 +23,14 @@ from rcan_video.media.files import PIPE, check_output
 from rcan_video.media.image_tags import Extras, oriented
 from rcan_video.media.images import (
     Picture,
-    is_numbered,
     is_picture,
-    numbered,
-    numbers,
     orientation,
     plan_image,
     read_image,
     write_image,
 )
 from rcan_video.media.index import read_index
+from rcan_video.media.numbering import is_numbered, numbered, numbers
 from rcan_video.media.pace import open_pace
 from rcan_video.network.catalog import LoadedModel, load_model, usable_scales
 from rcan_video.options import Options, Report

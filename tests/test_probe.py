@@ -292,6 +292,9 @@ def test_no_such_file_and_a_directory(tmp_path: Path) -> None:
         probe(str(tmp_path / "none.mp4"))
     assert str(caught.value) == f"{tmp_path / 'none.mp4'} cannot be opened: there is no such file"
     with pytest.raises(InputError) as caught:
+        probe("x" * 300)
+    assert str(caught.value) == f"{'x' * 300} cannot be opened: File name too long"
+    with pytest.raises(InputError) as caught:
         probe(str(tmp_path))
     assert str(caught.value) == f"{tmp_path} is a directory: name a video file"
 

@@ -19,6 +19,7 @@ import av.error
 
 from rcan_video.durable import create, sync
 from rcan_video.errors import InputError, OutputError, PipeClosed
+from rcan_video.media.numbering import is_numbered
 from rcan_video.media.pipes import BUFFER_BYTES, PipeReader, PipeWriter
 
 if TYPE_CHECKING:
@@ -72,12 +73,13 @@ def open_input(path: str, *, stop: threading.Event | None = None, hwaccel: HWAcc
 
 
 def _check_regular(path: str) -> None:
-    """A file is opened twice and sought in, which nothing else allows. What is missing is left to the opening."""
+    """A file is opened twice and sought in, which nothing else allows. FFmpeg would also open a name that is none, but
+    stands for numbered pictures."""
     try:
         mode = Path(path).stat().st_mode
+    except (FileNotFoundError, PermissionError) as error:
+        raise InputError(f"{path} cannot be opened: {_why_not_open(path, error)}") from error
     except OSError as error:
-        if isinstance(error, FileNotFoundError | PermissionError):
-            return
         raise InputError(f"{path} cannot be opened: {reason(error)}") from error
     if stat.S_ISDIR(mode):
         raise InputError(f"{path} is a directory: name a video file")
@@ -89,6 +91,11 @@ def _why_not_open(path: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         if "://" in path:
             return "only local files are; pipe it in, curl -L ADDRESS | rcan-video - OUTPUT"
+        if is_numbered(path):
+            return (
+                "there is no such file, and numbered pictures are upscaled to pictures alone; make a video of them "
+                f"first, ffmpeg -framerate 25 -i {path} -c:v ffv1 in.mkv"
+            )
         return "there is no such file"
     if isinstance(error, PermissionError):
         return "permission is denied"
