@@ -34,6 +34,11 @@ _SITINGS = frozenset(get_args(Siting))
 # PyAV frees the metadata of side data that belong to the frame, which is then freed twice and the process dies. Only
 # these decoders give any: the name of an ICC profile.
 _SIDE_DATA_KILLS = frozenset({"png", "apng"})
+# Tags that would be wrong of the enlarged stream: its encoder, and mkvmerge's statistics, with a language or without.
+# alpha_mode is no tag, but how Matroska says that there is alpha: the muxer's to write.
+_STALE = re.compile(
+    r"alpha_mode|(encoder|bps|number_of_(bytes|frames)|duration|_statistics_\w+)(-[a-z]{2,3})?", re.IGNORECASE
+)
 _log_lock = threading.Lock()
 
 
@@ -145,8 +150,7 @@ def describe(
         alpha=alpha or hidden_alpha(stream),
         chapters=_chapters(container),
         tags=dict(container.metadata),
-        # alpha_mode is no tag, but how Matroska says that there is alpha: the muxer's to write.
-        stream_tags={key: value for key, value in stream.metadata.items() if key.lower() != "alpha_mode"},
+        stream_tags={key: value for key, value in stream.metadata.items() if not _STALE.fullmatch(key)},
     )
 
 
