@@ -6,9 +6,11 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import stat
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, TextIO
 import av
 import av.error
 
-from rcan_video.durable import create, sync
+from rcan_video.durable import create, runs, sync
 from rcan_video.errors import InputError, OutputError, PipeClosed
 from rcan_video.media.numbering import is_numbered
 from rcan_video.media.pipes import BUFFER_BYTES, PipeReader, PipeWriter
@@ -188,6 +190,7 @@ def _check_file(source: str, path: Path, target: str, *, overwrite: bool) -> Non
 
 
 PART = ".part"
+_OLD = 24 * 3600  # seconds
 _numbers = count()  # two jobs of one process never share a part file
 
 
@@ -205,7 +208,7 @@ class PartFile:
         # A link is followed: what it points to is the file that is written.
         self.target = Path(os.path.realpath(target))
         # The stem is cut so that the name stays within what file systems allow.
-        stem = os.fsencode(self.target.stem)[:100].decode(errors="ignore")
+        self._stem = stem = os.fsencode(self.target.stem)[:100].decode(errors="ignore")
         unique = f"{os.getpid()}-{next(_numbers)}"
         if folder is not None:
             unique = hashlib.blake2b(os.fsencode(folder), digest_size=4).hexdigest()
@@ -221,6 +224,17 @@ class PartFile:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):  # gone with its folder, or on a disk that was taken away
             self.path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what other processes have left beside the output because they were killed: files like this one that
+        nobody has written to for a day, and whose process is not there. It may be one of another machine or container:
+        hence the day."""
+        name = re.compile(rf"\.{re.escape(self._stem)}\.(\d+)-\d+{re.escape(PART + self.target.suffix)}")
+        with contextlib.suppress(OSError):
+            for file in self.target.parent.iterdir():
+                found = name.fullmatch(file.name)
+                if found and time.time() - file.lstat().st_mtime > _OLD and not runs(int(found[1])):
+                    file.unlink(missing_ok=True)
 
     def commit(self) -> None:
         """Make the bytes durable, then give the file its name, which is atomic for a reader.
