@@ -48,6 +48,20 @@ def same_file(one: Path, other: Path) -> bool:
         return os.path.realpath(one) == os.path.realpath(other)
 
 
+def runs(process: int) -> bool:
+    """Whether a process of that number is there, on this machine. Always False on Windows, which removes no file that
+    somebody has open, and where the question would be a Ctrl-C."""
+    if os.name == "nt":
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
 def lock(handle: int) -> bool:
     """Hold an open file for this process until it is closed, which the system does where the process dies. False where
     another process holds it. Raises OSError where the file system has no locks."""

@@ -19,19 +19,18 @@ from rcan_video.errors import InputError, OutputError, UsageError
 from rcan_video.frames import Frame
 from rcan_video.media.codecs import VideoTarget
 from rcan_video.media.decode import Source
-from rcan_video.media.files import check_output
+from rcan_video.media.files import PIPE, check_output
 from rcan_video.media.image_tags import Extras, oriented
 from rcan_video.media.images import (
     Picture,
-    is_numbered,
     is_picture,
-    numbered,
-    numbers,
     orientation,
     plan_image,
     read_image,
     write_image,
 )
+from rcan_video.media.index import read_index
+from rcan_video.media.numbering import is_numbered, numbered, numbers
 from rcan_video.media.pace import open_pace
 from rcan_video.network.catalog import LoadedModel, load_model, usable_scales
 from rcan_video.options import Options, Report
@@ -191,6 +190,7 @@ def _video(work: _Work, begun: float) -> Report:
         raise OutputError(f"{first} exists already: name another output or pass --overwrite")
     with Source(
         options.input,
+        index=None if options.input == PIPE else read_index(options.input),
         start=options.start,
         duration=options.duration,
         on_corrupt=options.on_corrupt,

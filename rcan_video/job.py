@@ -52,6 +52,7 @@ def upscale(options: Options, progress: Progress | None = None) -> Report:
             with job.writer(None) as writer:
                 return in_one_go(job, writer, None)
         with job.part_file() as part, job.writer(part) as writer:
+            part.sweep()
             whole = why_in_one_go(job, writer)
             if options.ray is not None and whole is not None:
                 raise UsageError(f"--ray sends segments away, and this job has none: {whole}; leave --ray out")

@@ -228,7 +228,7 @@ class Job:
             skipped_packets=ending.damaged_packets,
             concealed_frames=ending.damaged_frames,
             kept=kept,
-            damaged=bool(ending.damaged_packets or ending.damaged_frames or self.source.damage.others_cut),
+            damaged=bool(ending.damaged_packets or ending.damaged_frames or self.source.damage),
             notices=(*converted, *self.told, *late),
         )
 

@@ -71,7 +71,7 @@ class VideoInfo:
     others: tuple[StreamInfo, ...] = ()
     display_matrix: tuple[int, ...] | None = None  # nine numbers as MP4 stores them: rotation and flips on display
     hdr: HdrMetadata | None = None
-    dynamic: tuple[str, ...] = ()  # per-frame metadata that no encoder here can write: "Dolby Vision", "HDR10+"
+    unwritable: tuple[str, ...] = ()  # what the first frame has and no output can: "HDR10+ metadata of each frame"
     interlaced: bool = False  # frames leave the decoder with two fields woven together
     alpha: bool = False  # the stream has transparency; where the layout has none, it cannot be decoded
     chapters: tuple[Chapter, ...] = ()

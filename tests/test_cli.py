@@ -479,7 +479,7 @@ def test_damage_at_the_end_is_told_and_survived(cli: Cli, tmp_path: Path) -> Non
     content = clip.read_bytes()
     clip.write_bytes(content[: len(content) * 3 // 4])
     said = cli(clip, tmp_path / "out.mkv", *QUICK)
-    assert said.code == 0 and said.out == ""
+    assert said.code == 3 and said.out == "" and f"{clip} is cut off: " in said.err
     assert len(read_video(tmp_path / "out.mkv")) == len(read_video(clip)) < 40
 
 

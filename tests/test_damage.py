@@ -14,6 +14,7 @@ from clips import damage, make_clip, needs_encoder, read_packets, read_video
 from rcan_video import Options, upscale
 from rcan_video.errors import InputError
 from rcan_video.media.decode import Source
+from rcan_video.media.index import read_index
 from rcan_video.options import EncodeOptions
 
 QUICK = EncodeOptions(preset="ultrafast")
@@ -87,6 +88,61 @@ def test_the_exit_code(tmp_path: Path, policy: str, quiet: list[str]) -> None:
     done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
     assert done.returncode == 3 and done.stderr.splitlines()[-1].startswith(f"rcan-video: {clip} is damaged: ")
     assert (tmp_path / "out.mp4").exists() == (policy == "skip")
+
+
+def cut(clip: Path, share: float = 0.6) -> Path:
+    """The beginning of ``clip``, as after a download that broke off."""
+    data = clip.read_bytes()
+    part = clip.with_name(f"cut{clip.suffix}")
+    part.write_bytes(data[: int(len(data) * share)])
+    return part
+
+
+CUT = [
+    (".mp4", "libx264", {"movflags": "faststart"}),
+    (".mp4", "libx264", {"movflags": "frag_keyframe+empty_moov"}),
+    (".avi", "mpeg4", {}),
+    (".mkv", "libx264", {}),
+    (".webm", "libvpx-vp9", {}),
+    (".flv", "flv1", {}),
+]
+
+
+@pytest.mark.parametrize(("ending", "codec", "options"), CUT)
+def test_a_file_that_is_cut_off_is_told_at_once(
+    tmp_path: Path, ending: str, codec: str, options: dict[str, str]
+) -> None:
+    """FFmpeg's readers take where it ends for the end of the video."""
+    needs_encoder(codec)
+    gop = {} if codec == "libvpx-vp9" else {"g": "5"}
+    whole = make_clip(tmp_path / f"in{ending}", codec=codec, frames=30, options=gop, container_options=options)
+    assert not read_index(str(whole)).cut_off
+    clip = cut(whole)
+    report = upscale(Options(str(clip), str(tmp_path / "out.mkv"), encode=QUICK))
+    assert report.damaged and 0 < report.frames_out < 30
+    assert f"{clip} is cut off: it is shorter than it says, and its end is missing; get it again" in report.notices
+    with pytest.raises(InputError, match="is damaged: it is cut off, its end is missing; --on-corrupt skip"):
+        Source(str(clip), index=read_index(str(clip)), on_corrupt="fail")
+
+
+def test_a_part_of_a_cut_file_that_is_all_there_is_whole(tmp_path: Path) -> None:
+    clip = str(cut(make_clip(tmp_path / "in.mkv", frames=30)))
+    index = read_index(clip)
+    with Source(clip, index=index, duration=Fraction(1, 5), on_corrupt="fail") as source:
+        assert (len(list(source.frames())), source.first_notices()) == (5, [])
+    with Source(clip, index=index, duration=Fraction(1)) as source:
+        assert source.damage.cut_off
+
+
+def test_an_end_that_nothing_is_said_about_is_no_damage(tmp_path: Path) -> None:
+    """A live recording in Matroska, an AVI of a program that counts the header twice, and an edit list."""
+    live = cut(make_clip(tmp_path / "live.mkv", frames=30, container_options={"live": "1"}))
+    avi = make_clip(tmp_path / "in.avi", codec="mpeg4", frames=12)
+    data = bytearray(avi.read_bytes())
+    data[4:8] = (len(data)).to_bytes(4, "little")
+    avi.write_bytes(data)
+    later = make_clip(tmp_path / "later.mp4", frames=12, pts=[k + 9 for k in range(12)])
+    assert [read_index(str(clip)).cut_off for clip in (live, avi, later)] == [False] * 3
 
 
 def test_no_damage_no_word(tmp_path: Path) -> None:

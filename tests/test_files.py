@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from clips import make_clip
 
+from rcan_video import Options, upscale
 from rcan_video.errors import InputError, OutputError, PipeClosed
 from rcan_video.media.files import PartFile, check_output, open_input, open_output, output_errors, reason
 from rcan_video.media.pipes import PipeReader, PipeWriter
@@ -132,6 +135,39 @@ def test_a_link_planted_under_the_name_of_a_part_file_is_not_followed(tmp_path: 
     assert precious.read_text() == "precious"
     assert not (tmp_path / "out.mp4").is_symlink()
     assert (tmp_path / "out.mp4").stat().st_mode == precious.stat().st_mode
+
+
+def test_what_a_killed_process_has_left_is_swept(tmp_path: Path) -> None:
+    """A day later, and only what is named as the output's own part files are."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    dead, alive = process.pid, os.getpid()
+    names = {
+        f".out.{dead}-0.part.mp4": False,
+        f".out.{dead}-1.part.mp4": False,
+        f".out.{alive}-99.part.mp4": True,
+        f".out.{dead}-0.part.mkv": True,
+        f".other.{dead}-0.part.mp4": True,
+        "out.mp4": True,
+    }
+    for name in names:
+        (tmp_path / name).write_bytes(b"bytes")
+        os.utime(tmp_path / name, (0, 0))
+    fresh = tmp_path / f".out.{dead}-2.part.mp4"
+    fresh.write_bytes(b"bytes")
+    with PartFile(str(tmp_path / "out.mp4"), overwrite=True) as part:
+        part.sweep()
+        assert part.path.exists()
+    assert {file.name for file in tmp_path.iterdir()} == {n for n, stays in names.items() if stays} | {fresh.name}
+
+
+def test_a_job_sweeps(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", size=(48, 32), frames=3)
+    left = tmp_path / ".out.4194305-0.part.mp4"  # above what Linux gives
+    left.write_bytes(b"bytes")
+    os.utime(left, (0, 0))
+    upscale(Options(str(clip), str(tmp_path / "out.mp4")))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["in.mkv", "out.mp4"]
 
 
 def test_a_part_file_that_was_never_begun(tmp_path: Path) -> None:

@@ -34,6 +34,12 @@ Dialogue: 0,0:00:00.04,0:00:00.12,Default,,0,0,0,,{\\i1}Styled{\\i0} words
 """
 SRT = "1\n00:00:00,080 --> 00:00:00,160\nPlain words\n"
 FONT = b"no real font, but bytes that must survive"
+SPHERICAL = {
+    "Spherical": "true",
+    "Stitched": "true",
+    "StitchingSoftware": "none",
+    "ProjectionType": "equirectangular",
+}
 CHAPTERS = [("Opening", 0, 100), ("End", 100, 240)]
 
 
@@ -367,7 +373,7 @@ def test_a_stream_without_a_decoder_is_named_and_left_out(tmp_path: Path) -> Non
 def test_side_data_that_pyav_does_not_know(tmp_path: Path) -> None:
     """The second view of an MV-HEVC clip has some; it is no reason to refuse the first."""
     info = probe(str(shared("odd/mvhevc_spatial.mov")))
-    assert (info.width, info.height, info.hdr, info.dynamic) == (1934, 2160, None, ())
+    assert (info.width, info.height, info.hdr, info.unwritable) == (1934, 2160, None, ())
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])
@@ -396,3 +402,50 @@ def test_a_timecode_is_kept_with_the_video(tmp_path: Path, suffix: str) -> None:
     assert notice.endswith("is left out: it holds the timecode of the first frame, and the part begins later")
     with av.open(str(target)) as file:
         assert "timecode" not in {key.lower() for key in file.streams.video[0].metadata}
+
+
+def test_closed_captions_are_named(tmp_path: Path) -> None:
+    source = shared("odd/cea_captions_hevc.mp4")
+    with pytest.raises(OutputError, match="closed captions inside the video stream cannot be kept"):
+        upscale(options(source, tmp_path / "out.mp4", streams=StreamOptions(strict=True)))
+
+
+def test_360_and_3d_are_named(tmp_path: Path) -> None:
+    """The first as cameras write it, a box of its own in the track; the second as x264 does, in the stream."""
+    clip = make_clip(tmp_path / "in.mp4", options={"x264-params": "frame-packing=3"})
+    data = clip.read_bytes()
+    note = b"".join(f"<GSpherical:{k}>{v}</GSpherical:{k}>".encode() for k, v in SPHERICAL.items())
+    box = bytes.fromhex("ffcc8263f8554a938814587a02521fdd") + b"<rdf:SphericalVideo>%b</rdf:SphericalVideo>" % note
+    moov, trak = data.index(b"moov") - 4, data.index(b"trak") - 4
+    end = trak + int.from_bytes(data[trak : trak + 4], "big")
+    data = data[:end] + struct.pack(">I", len(box) + 8) + b"uuid" + box + data[end:]
+    for at in (moov, trak):
+        size = int.from_bytes(data[at : at + 4], "big") + len(box) + 8
+        data = data[:at] + struct.pack(">I", size) + data[at + 4 :]
+    clip.write_bytes(data)
+    assert probe(str(clip)).unwritable == (
+        "the note that this is a 360° video",
+        "the note how the picture holds two views (3D)",
+    )
+    plain = make_clip(tmp_path / "plain.mp4", options={"x264-params": "frame-packing=6"})  # 6: two-dimensional
+    assert probe(str(plain)).unwritable == ()
+
+
+@pytest.mark.parametrize(("ending", "kept"), [("mov", True), ("webm", True), ("mkv", True), ("ts", False)])
+def test_a_rotation_that_is_lost_is_named(tmp_path: Path, ending: str, kept: bool) -> None:
+    clip = tmp_path / "in.mp4"
+    with av.open(str(clip), "w") as output, av.open(str(make_clip(tmp_path / "plain.mp4"))) as plain:
+        stream = output.add_stream_from_template(plain.streams.video[0])
+        stream.set_display_matrix([0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30])
+        for packet in plain.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    assert probe(str(clip)).display_matrix is not None
+    strict = options(clip, tmp_path / f"out.{ending}", streams=StreamOptions(strict=True))
+    if kept:
+        upscale(strict)
+        assert probe(str(tmp_path / f"out.{ending}")).display_matrix is not None
+        return
+    with pytest.raises(OutputError, match="mpegts stores no rotation and no flip"):
+        upscale(strict)

@@ -503,6 +503,15 @@ def test_refused_with_one_sentence(tmp_path: Path, name: str, make: Callable[[Pa
     assert left_in(tmp_path) == before
 
 
+@pytest.mark.parametrize("numbers", [(1, 2, 3), (1, 2, 4)])
+def test_numbered_pictures_are_no_video(tmp_path: Path, numbers: tuple[int, ...]) -> None:
+    """FFmpeg opens such a name, and stumbles over gaps; it is no file that could be read twice."""
+    for number in numbers:
+        saved(tmp_path / f"{number:03d}.png", drawn("rgb", 8))
+    with pytest.raises(InputError, match=r"there is no such file, and numbered pictures are .* ffmpeg -framerate 25"):
+        run(tmp_path / "%03d.png", tmp_path / "out.mp4")
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_every_cut_is_seen(tmp_path: Path, ending: str) -> None:
     for part in (0.15, 0.5, 0.8, 0.97):

@@ -161,6 +161,27 @@ def test_a_cover_is_no_video(tmp_path: Path) -> None:
         probe(str(clip))
 
 
+def test_tags_that_tell_of_the_bytes_of_the_stream_are_left_out(tmp_path: Path) -> None:
+    """They would be wrong of the enlarged one: statistics as mkvmerge writes them, and who has encoded it."""
+    stale = ["BPS", "BPS-eng", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES-eng", "_STATISTICS_WRITING_APP", "ENCODER"]
+    clip = tmp_path / "in.mkv"
+    with av.open(str(make_clip(tmp_path / "plain.mkv"))) as plain, av.open(str(clip), "w") as output:
+        stream = output.add_stream_from_template(plain.streams.video[0])
+        stream.metadata.update({key: "1" for key in stale} | {"title": "A view", "bpsx": "kept", "language": "ger"})
+        for packet in plain.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    with av.open(str(clip)) as file:
+        found = {key.upper() for key in file.streams.video[0].metadata}
+        assert {key.upper() for key in stale} | {"DURATION"} <= found
+    assert {key.lower(): value for key, value in probe(str(clip)).stream_tags.items()} == {
+        "title": "A view",
+        "bpsx": "kept",
+        "language": "ger",
+    }
+
+
 def test_a_start_other_than_zero(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mkv", pts=[25, 26, 27])
     info = probe(str(clip))
@@ -291,6 +312,9 @@ def test_no_such_file_and_a_directory(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         probe(str(tmp_path / "none.mp4"))
     assert str(caught.value) == f"{tmp_path / 'none.mp4'} cannot be opened: there is no such file"
+    with pytest.raises(InputError) as caught:
+        probe("x" * 300)
+    assert str(caught.value) == f"{'x' * 300} cannot be opened: File name too long"
     with pytest.raises(InputError) as caught:
         probe(str(tmp_path))
     assert str(caught.value) == f"{tmp_path} is a directory: name a video file"

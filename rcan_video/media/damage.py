@@ -12,9 +12,9 @@ from rcan_video.options import OnCorrupt
 class Damage:
     """The damage met so far in one input. With ``policy`` "fail" the first of it raises InputError.
 
-    ``packets`` of the video gave no frame, ``frames`` were patched by their decoder, and ``others_cut`` says that the
-    streams beside the video could not be read to their end. The counts have one writer each: the thread that reads the
-    video for the first two, the one that reads the others for the last.
+    ``packets`` of the video gave no frame, ``frames`` were patched by their decoder, ``others_cut`` says that the
+    streams beside the video could not be read to their end, and ``cut_off`` that the file is shorter than it says. Each
+    has one writer: the thread that reads the others for ``others_cut``, the one that reads the video for the rest.
     """
 
     def __init__(self, path: str, policy: OnCorrupt = "skip") -> None:
@@ -23,9 +23,10 @@ class Damage:
         self.packets = 0
         self.frames = 0
         self.others_cut = False
+        self.cut_off = False
 
     def __bool__(self) -> bool:
-        return bool(self.packets or self.frames or self.others_cut)
+        return bool(self.packets or self.frames or self.others_cut or self.cut_off)
 
     def packet(self, at: Fraction | None) -> None:
         """A packet of the video, at ``at`` seconds where it has a time, cannot be decoded."""
@@ -41,6 +42,17 @@ class Damage:
         """The other streams can be read no further."""
         self.others_cut = True
         self._met("its other streams can be read no further")
+
+    def end(self) -> None:
+        """The end of the file is missing, within the part that is wanted."""
+        self.cut_off = True
+        self._met("it is cut off, its end is missing")
+
+    def first_notices(self) -> list[str]:
+        """Sentences about what is known before anything is decoded."""
+        if not self.cut_off:
+            return []
+        return [f"{self._name} is cut off: it is shorter than it says, and its end is missing; get it again"]
 
     def notices(self, came: int, of: int | None) -> list[str]:
         """Sentences about the video, where ``came`` frames ``of`` an expected number came out."""

@@ -189,8 +189,8 @@ class Source:
         self.info = replace(self.info, layout=replace(self.info.layout, alpha=False))
 
     def first_notices(self) -> list[str]:
-        """What is done to the frames, in sentences."""
-        return [*self._hardware.notices(), *self._decoder.fields.notices()]
+        """What is missing and what is done to the frames, in sentences."""
+        return [*self.damage.first_notices(), *self._hardware.notices(), *self._decoder.fields.notices()]
 
     def notices(self) -> list[str]:
         """What had to be repaired, in sentences; complete once the frames are used up."""
@@ -243,6 +243,14 @@ class Source:
         self.info = _limited(self._decoder.describe(first), start, duration)
         if self._opaque:
             self.leave_alpha_out()
+        if self._index is not None and self._index.cut_off and self._reaches_beyond(self._index):
+            self.damage.end()
+
+    def _reaches_beyond(self, index: Index) -> bool:
+        """Whether the chosen part would go on behind the last packet of the file, if that had any more."""
+        if self.end is None or not len(index.times):
+            return self.end is None
+        return int(index.times[-1]) + 1 / (self.info.rate * self._decoder.time_base) < self.end
 
     def _land(self, wanted: int) -> Stamped | None:
         """The first frame that is shown at ``wanted`` or later: by a landing where the index knows one, else by

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _SHAPED = frozenset({"libx264", "libx264rgb", "libx265", "h264_nvenc", "hevc_nvenc", "mpeg2video", "mpeg4"})
 
 
+# Containers that say how the picture is to be turned on display.
+_TURNED = MP4_FAMILY | {"matroska", "webm"}
 # Containers without a time for each frame, and encoders that know a few rates only.
 _UNTIMED = frozenset({"yuv4mpegpipe", "avi", "h264", "hevc", "obu"})
 _FIXED_RATE = frozenset({"mpeg1video", "mpeg2video"})
@@ -148,7 +150,12 @@ class Writer:
 
 def _lost(info: VideoInfo, target: VideoTarget, container: str) -> list[str]:
     """What of the picture cannot be kept, in sentences."""
-    lost = [f"{name} metadata of each frame cannot be kept" for name in info.dynamic]
+    lost = [f"{name} cannot be kept" for name in info.unwritable]
+    if info.display_matrix is not None and container not in _TURNED:
+        lost.append(
+            f"{container} stores no rotation and no flip: players will show the picture as it lies in the file; .mp4, "
+            ".mov and .mkv keep it turned"
+        )
     if info.alpha and not info.layout.alpha:
         lost.append(f"transparency is left out: this FFmpeg has no decoder for that of {info.codec}")
     elif info.alpha and not target.alpha:

@@ -6,9 +6,11 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import stat
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -17,8 +19,9 @@ from typing import TYPE_CHECKING, TextIO
 import av
 import av.error
 
-from rcan_video.durable import create, sync
+from rcan_video.durable import create, runs, sync
 from rcan_video.errors import InputError, OutputError, PipeClosed
+from rcan_video.media.numbering import is_numbered
 from rcan_video.media.pipes import BUFFER_BYTES, PipeReader, PipeWriter
 
 if TYPE_CHECKING:
@@ -72,12 +75,13 @@ def open_input(path: str, *, stop: threading.Event | None = None, hwaccel: HWAcc
 
 
 def _check_regular(path: str) -> None:
-    """A file is opened twice and sought in, which nothing else allows. What is missing is left to the opening."""
+    """A file is opened twice and sought in, which nothing else allows. FFmpeg would also open a name that is none, but
+    stands for numbered pictures."""
     try:
         mode = Path(path).stat().st_mode
+    except (FileNotFoundError, PermissionError) as error:
+        raise InputError(f"{path} cannot be opened: {_why_not_open(path, error)}") from error
     except OSError as error:
-        if isinstance(error, FileNotFoundError | PermissionError):
-            return
         raise InputError(f"{path} cannot be opened: {reason(error)}") from error
     if stat.S_ISDIR(mode):
         raise InputError(f"{path} is a directory: name a video file")
@@ -89,6 +93,11 @@ def _why_not_open(path: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         if "://" in path:
             return "only local files are; pipe it in, curl -L ADDRESS | rcan-video - OUTPUT"
+        if is_numbered(path):
+            return (
+                "there is no such file, and numbered pictures are upscaled to pictures alone; make a video of them "
+                f"first, ffmpeg -framerate 25 -i {path} -c:v ffv1 in.mkv"
+            )
         return "there is no such file"
     if isinstance(error, PermissionError):
         return "permission is denied"
@@ -181,6 +190,7 @@ def _check_file(source: str, path: Path, target: str, *, overwrite: bool) -> Non
 
 
 PART = ".part"
+_OLD = 24 * 3600  # seconds
 _numbers = count()  # two jobs of one process never share a part file
 
 
@@ -198,7 +208,7 @@ class PartFile:
         # A link is followed: what it points to is the file that is written.
         self.target = Path(os.path.realpath(target))
         # The stem is cut so that the name stays within what file systems allow.
-        stem = os.fsencode(self.target.stem)[:100].decode(errors="ignore")
+        self._stem = stem = os.fsencode(self.target.stem)[:100].decode(errors="ignore")
         unique = f"{os.getpid()}-{next(_numbers)}"
         if folder is not None:
             unique = hashlib.blake2b(os.fsencode(folder), digest_size=4).hexdigest()
@@ -214,6 +224,17 @@ class PartFile:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):  # gone with its folder, or on a disk that was taken away
             self.path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what other processes have left beside the output because they were killed: files like this one that
+        nobody has written to for a day, and whose process is not there. It may be one of another machine or container:
+        hence the day."""
+        name = re.compile(rf"\.{re.escape(self._stem)}\.(\d+)-\d+{re.escape(PART + self.target.suffix)}")
+        with contextlib.suppress(OSError):
+            for file in self.target.parent.iterdir():
+                found = name.fullmatch(file.name)
+                if found and time.time() - file.lstat().st_mtime > _OLD and not runs(int(found[1])):
+                    file.unlink(missing_ok=True)
 
     def commit(self) -> None:
         """Make the bytes durable, then give the file its name, which is atomic for a reader.

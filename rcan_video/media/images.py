@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -48,7 +47,6 @@ _OPTIONS = {
     "libwebp": {"quality": "95"},
     "tiff": {"compression_algo": "deflate"},
 }
-_NUMBER = re.compile(r"%0?(\d{0,2})d")
 # A display matrix as EXIF's orientation says it: turned by a quarter to the right, upside down, to the left.
 _QUARTER = 1 << 16
 _TURNS = {6: (0, _QUARTER, -_QUARTER, 0), 3: (-_QUARTER, 0, 0, -_QUARTER), 8: (0, -_QUARTER, _QUARTER, 0)}
@@ -71,27 +69,6 @@ def is_image(path: str) -> bool:
 def is_picture(path: str) -> bool:
     """Whether a name is that of a picture that can be read."""
     return Path(path).suffix.lower() in _READ
-
-
-def is_numbered(path: str) -> bool:
-    """Whether a name stands for numbered files, as ``frames/%05d.png`` does."""
-    return len(_NUMBER.findall(path)) == 1 and not Path(path).exists()
-
-
-def numbered(path: str, number: int) -> str:
-    """The file of that number."""
-    return _NUMBER.sub(lambda found: f"{number:0{found[1] or 1}d}", path)
-
-
-def numbers(path: str) -> list[int]:
-    """The numbers of the files that are there, ascending."""
-    before, _, after = _NUMBER.split(path)
-    folder = Path(before + "x").parent
-    start = Path(before + "x").name[:-1]
-    name = re.compile(rf"{re.escape(start)}(\d+){re.escape(after)}")
-    files = list(folder.iterdir()) if folder.is_dir() else []
-    found = [int(match[1]) for file in files if (match := name.fullmatch(file.name))]
-    return sorted(number for number in found if Path(numbered(path, number)).is_file())
 
 
 def read_image(path: str, number: int, max_pixels: int | None) -> Picture:

@@ -27,6 +27,7 @@ from rcan_video.errors import InputError
 from rcan_video.media.files import open_input, reason
 from rcan_video.media.packets import demux
 from rcan_video.media.probe import best_video, time_base
+from rcan_video.media.whole import is_cut_off
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -52,7 +53,8 @@ class Index:
     """Every packet of a file's video, in the order of the file: arrays of shape (packets,), int64.
 
     ``pts`` and ``dts`` are in ticks of ``time_base`` seconds, ``size`` in bytes, ``flags`` say which packets are
-    keyframes and which an edit list cuts off. ``content`` is a hash of all that a decoder gets.
+    keyframes and which an edit list cuts off. ``content`` is a hash of all that a decoder gets. ``cut_off``: the file
+    ends earlier than it says itself.
     """
 
     pts: npt.NDArray[np.int64]
@@ -63,6 +65,7 @@ class Index:
     container: str
     file_bytes: int
     content: str
+    cut_off: bool
 
     @cached_property
     def digest(self) -> str:
@@ -191,9 +194,13 @@ def read_index(path: str) -> Index:
                     dts.append(_NONE if packet.dts is None else packet.dts)
                     size.append(packet.size)
                     flags.append(_KEY * packet.is_keyframe | _DISCARD * packet.is_discard)
-        except av.error.InvalidDataError:  # cut off: the decoder will say so
+        except av.error.InvalidDataError:  # damaged: the decoder will say so
             pass
         except (av.FFmpegError, OSError) as error:
+            raise InputError(f"{path} cannot be read: {reason(error)}") from error
+        try:
+            cut_off = is_cut_off(container, path)
+        except OSError as error:
             raise InputError(f"{path} cannot be read: {reason(error)}") from error
         return Index(
             pts=np.frombuffer(pts, np.int64),
@@ -204,4 +211,5 @@ def read_index(path: str) -> Index:
             container=container.format.name,
             file_bytes=Path(path).stat().st_size,
             content=content.hexdigest(),
+            cut_off=cut_off,
         )

@@ -11,6 +11,7 @@ import numpy as np
 from rcan_video.frames import Plane, PlaneLayout
 
 if TYPE_CHECKING:
+    from av.video.format import VideoFormat
     from av.video.frame import VideoFrame
     from av.video.reformatter import VideoReformatter
     from numpy.typing import NDArray
@@ -29,9 +30,30 @@ def converted(frame: VideoFrame, pix_fmt: str, reformatter: VideoReformatter) ->
 def planes_of(frame: VideoFrame, layout: PlaneLayout, reformatter: VideoReformatter) -> tuple[NDArray[Any], ...]:
     """The planes (H, W) of ``layout``: views of the frame's memory, or of a copy where its format is packed. An alpha
     plane that the layout lacks is left out."""
+    few = _few_bits(frame.format)
     if PlaneLayout.parse(frame.format.name) is None:
         frame = converted(frame, layout.pix_fmt, reformatter)
-    return tuple(np.from_dlpack(plane) for plane in frame.planes[: len(layout.shapes(1, 1))])
+    planes = tuple(np.from_dlpack(plane) for plane in frame.planes[: len(layout.shapes(1, 1))])
+    return tuple(_filled(plane, bits) for plane, bits in zip(planes, few, strict=True)) if few else planes
+
+
+def _few_bits(pix_fmt: VideoFormat) -> tuple[int, ...]:
+    """Bits of green, blue and red, the order of planar RGB, in RGB of less than 8 bits; none for all other formats.
+    Bayer patterns are such: FFmpeg spreads the bits of their samples over the colours."""
+    bits = tuple(c.bits for c in pix_fmt.components)
+    if not pix_fmt.is_rgb or pix_fmt.has_palette or len(bits) != 3 or min(bits) >= 8:
+        return ()
+    return () if pix_fmt.name.startswith("bayer") else (bits[1], bits[2], bits[0])
+
+
+def _filled(plane: NDArray[Any], bits: int) -> NDArray[Any]:
+    """``plane`` with the lower bits of its samples made of their upper ``bits``, so that the brightest is 255: swscale
+    leaves them 0 where it goes straight to planar RGB. On the way by rgb24 it fills them, but gets big-endian formats
+    wrong."""
+    while bits < 8:
+        plane = plane | plane >> bits
+        bits *= 2
+    return plane
 
 
 def frame_of(

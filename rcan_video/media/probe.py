@@ -34,6 +34,11 @@ _SITINGS = frozenset(get_args(Siting))
 # PyAV frees the metadata of side data that belong to the frame, which is then freed twice and the process dies. Only
 # these decoders give any: the name of an ICC profile.
 _SIDE_DATA_KILLS = frozenset({"png", "apng"})
+# Tags that would be wrong of the enlarged stream: its encoder, and mkvmerge's statistics, with a language or without.
+# alpha_mode is no tag, but how Matroska says that there is alpha: the muxer's to write.
+_STALE = re.compile(
+    r"alpha_mode|(encoder|bps|number_of_(bytes|frames)|duration|_statistics_\w+)(-[a-z]{2,3})?", re.IGNORECASE
+)
 _log_lock = threading.Lock()
 
 
@@ -140,13 +145,12 @@ def describe(
         others=tuple(_stream_info(s) for s in container.streams if s.index != stream.index),
         display_matrix=_numbers(side.get(SideDataType.DISPLAYMATRIX), "<9i"),
         hdr=_hdr(side),
-        dynamic=_dynamic(side),
+        unwritable=_unwritable(side),
         interlaced=bool(frame.interlaced_frame),
         alpha=alpha or hidden_alpha(stream),
         chapters=_chapters(container),
         tags=dict(container.metadata),
-        # alpha_mode is no tag, but how Matroska says that there is alpha: the muxer's to write.
-        stream_tags={key: value for key, value in stream.metadata.items() if key.lower() != "alpha_mode"},
+        stream_tags={key: value for key, value in stream.metadata.items() if not _STALE.fullmatch(key)},
     )
 
 
@@ -213,13 +217,20 @@ def _hdr(side: Mapping[SideDataType, bytes]) -> HdrMetadata | None:
     return HdrMetadata(primaries, luminance, None if light is None else (light[0], light[1]))
 
 
-def _dynamic(side: Mapping[SideDataType, bytes]) -> tuple[str, ...]:
+def _unwritable(side: Mapping[SideDataType, bytes]) -> tuple[str, ...]:
+    """PyAV attaches nothing to a frame that is encoded, and to a stream its display matrix alone."""
     names = {
-        "Dolby Vision": {SideDataType.DOVI_METADATA, SideDataType.DOVI_RPU_BUFFER},
-        "HDR10+": {SideDataType.DYNAMIC_HDR_PLUS},
-        "HDR Vivid": {SideDataType.DYNAMIC_HDR_VIVID},
+        "Dolby Vision metadata of each frame": {SideDataType.DOVI_METADATA, SideDataType.DOVI_RPU_BUFFER},
+        "HDR10+ metadata of each frame": {SideDataType.DYNAMIC_HDR_PLUS},
+        "HDR Vivid metadata of each frame": {SideDataType.DYNAMIC_HDR_VIVID},
+        "closed captions inside the video stream": {SideDataType.A53_CC},
+        "the note that this is a 360° video": {SideDataType.SPHERICAL},
+        "the note how the picture holds two views (3D)": {SideDataType.STEREO3D},
     }
-    return tuple(name for name, wanted in names.items() if side.keys() & wanted)
+    found = set(side)
+    if not any(_numbers(side.get(SideDataType.STEREO3D), "<i") or ()):  # AVStereo3D begins with its kind: 0 is 2D
+        found.discard(SideDataType.STEREO3D)
+    return tuple(name for name, wanted in names.items() if found & wanted)
 
 
 def _siting(container: InputContainer, index: int) -> Siting | None:
