@@ -239,7 +239,7 @@ class Job:
             self.source.listen(lambda _: None)
             return None
         if self.options.input == PIPE:
-            packets = PipePackets(self.source.container, indices)
+            packets = PipePackets(self.source.container, indices, self.source.damage)
             self.source.listen(packets.put)
             return packets
         return FilePackets(self.options.input, indices, self._window, self.source.damage)

@@ -18,6 +18,7 @@ from rcan_video.errors import OutputError
 from rcan_video.media.damage import Damage
 from rcan_video.media.decode import Source
 from rcan_video.media.encode import Writer
+from rcan_video.media.order import Order
 from rcan_video.media.packets import FilePackets, PipePackets, Window, demux
 from rcan_video.media.verify import verify
 from rcan_video.options import EncodeOptions, StreamOptions
@@ -31,8 +32,10 @@ def carry(
     start: Fraction | None = None,
     duration: Fraction | None = None,
     codec: str | None = None,
+    damage: Damage | None = None,
 ) -> Writer:
     """The main job without a network: the same pictures, the same audio, checked at the end."""
+    damage = Damage(str(clip)) if damage is None else damage
     with Source(str(clip), start=start, duration=duration) as source:
         info = source.info
         first = info.start * info.time_base
@@ -41,7 +44,7 @@ def carry(
             None if duration is None else first + duration,
             Fraction(0) if start is None else -first,
         )
-        packets = FilePackets(str(clip), [s.index for s in info.of_kind("audio")], window, Damage(str(clip)))
+        packets = FilePackets(str(clip), [s.index for s in info.of_kind("audio")], window, damage)
         options = EncodeOptions(
             codec=codec,
             preset="ultrafast" if codec is None and out.suffix != ".webm" else None,
@@ -335,6 +338,105 @@ def test_a_rate_that_the_encoder_does_not_have_is_resampled(tmp_path: Path) -> N
     assert abs(len(samples) / rate - 1) <= 0.05
 
 
+# -- times that do not go forward -----------------------------------------------------------------------------------
+
+
+def set_back(clip: Path, numbers: range, ticks: int) -> None:
+    """Let packets ``numbers`` of the sound of a Matroska file come ``ticks`` earlier: no muxer would write that."""
+    data = bytearray(clip.read_bytes())
+    at = 0
+    for number, packet in enumerate(payload(clip)):
+        at = data.index(packet, at + 1)
+        if number in numbers:  # its block begins with the track's number, the time from its cluster on, and flags
+            time = int.from_bytes(data[at - 3 : at - 1], "big", signed=True) - ticks
+            data[at - 3 : at - 1] = time.to_bytes(2, "big", signed=True)
+    clip.write_bytes(data)
+
+
+@pytest.mark.parametrize("target", ["out.mkv", "out.mp4", "out.ts"])
+def test_sound_whose_times_go_back_is_moved_up(tmp_path: Path, target: str) -> None:
+    clip = make_clip(tmp_path / "in.mkv", frames=20, audio=1)
+    set_back(clip, range(20, 30), 50)
+    damage = Damage(str(clip), "fail")
+    carry(clip, tmp_path / target, damage=damage)
+    assert damage.others_notices() == [
+        f"2 timestamps of the other streams of {clip} repeat or go back: each was moved up by as little as the "
+        "container allows"
+    ]
+    assert not damage
+    if target != "out.ts":  # which puts another header before each
+        assert payload(tmp_path / target) == payload(clip)
+    before, after = ([p.time or 0 for p in read_packets(path, "audio")] for path in (clip, tmp_path / target))
+    moved = [number for number, (old, new) in enumerate(zip(before, after, strict=True)) if new - old > 0.005]
+    assert after == sorted(after) and (target == "out.ts" or moved == [20, 21])
+
+
+@pytest.mark.parametrize(("target", "moved"), [("out.mkv", 0), ("out.mp4", 1)])
+def test_a_time_that_is_there_twice(tmp_path: Path, target: str, moved: int) -> None:
+    """Matroska may repeat times: nothing is changed there."""
+    clip = make_clip(tmp_path / "in.mkv", frames=20, audio=1)
+    first, second = (packet.time for packet in read_packets(clip, "audio")[20:22])
+    assert first is not None and second is not None
+    set_back(clip, range(21, 22), round((second - first) * 1000))
+    damage = Damage(str(clip))
+    carry(clip, tmp_path / target, damage=damage)
+    assert damage.moved == moved
+    assert payload(tmp_path / target) == payload(clip)
+
+
+def test_subtitles_may_begin_at_once_where_sound_may_not(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "out.mp4"), "w") as output:
+        sound, text = output.add_stream("aac", rate=48000, layout="mono"), output.add_stream("mov_text")
+        order = Order(output)
+        for stream, moved in ((sound, [False, True, False]), (text, [False, False, False])):
+            for at, late in zip((5, 5, 9), moved, strict=True):
+                packet = av.Packet(b"x")
+                packet.stream, packet.pts, packet.dts, packet.time_base = stream, at, at, Fraction(1, 1000)
+                assert order.keep(cast("Any", packet)) is late
+                assert (packet.pts, packet.dts) == ((6, 6) if late else (at, at))
+
+
+def box(kind: bytes, *content: bytes) -> bytes:
+    body = b"".join(content)
+    return (len(body) + 8).to_bytes(4, "big") + kind + body
+
+
+def inserted(file: bytes, place: tuple[bytes, ...], edits: bytes) -> bytes:
+    """An MP4 file, or a part of it, with the content of every box at ``place`` replaced."""
+    parts, at = [], 0
+    while at < len(file):
+        size, kind = int.from_bytes(file[at : at + 4], "big"), file[at + 4 : at + 8]
+        content = file[at + 8 : at + size]
+        if kind == place[0]:
+            content = edits if len(place) == 1 else inserted(content, place[1:], edits)
+        parts.append(box(kind, content))
+        at += size
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("target", ["out.mkv", "out.mp4"])
+@pytest.mark.parametrize("parts", [((0, 120), (200, 200)), ((40, 200), (80, 200))])
+def test_an_edit_list_of_two_parts(tmp_path: Path, target: str, parts: tuple[tuple[int, int], ...]) -> None:
+    """The packets that a part begins to be decoded from come at times that the part before has filled."""
+    clip = make_clip(
+        tmp_path / "in.mp4",
+        frames=12,
+        audio=1,
+        time_base=Fraction(1, 48000),
+        options={"bf": "0", "g": "1"},
+        container_options={"movie_timescale": "1000", "use_editlist": "1"},
+    )
+    entries = [n.to_bytes(4, "big") for begin, lasts in parts for n in (lasts, begin * 48, 1 << 16)]
+    edits = box(b"elst", bytes(4), len(parts).to_bytes(4, "big"), *entries)
+    clip.write_bytes(inserted(clip.read_bytes(), (b"moov", b"trak", b"edts"), edits))
+    with av.open(str(clip)) as file:
+        kept = [bytes(p) for p in file.demux(audio=0) if p.size and not p.is_discard]
+    damage = Damage(str(clip))
+    carry(clip, tmp_path / target, damage=damage)
+    assert damage.moved == 0
+    assert payload(tmp_path / target)[-len(kept) :] == kept
+
+
 # -- refusals -------------------------------------------------------------------------------------------------------
 
 
@@ -407,7 +509,7 @@ def test_a_stream_that_appears_on_the_way_ends_nothing() -> None:
 def test_packets_of_a_pipe_wait_in_order(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mkv", frames=10, audio=2)
     with av.open(str(clip)) as file:
-        packets = PipePackets(file, [2])
+        packets = PipePackets(file, [2], Damage("-"))
         assert packets() is None
         met = [p for p in file.demux() if p.size]
         for packet in met:

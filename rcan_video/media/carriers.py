@@ -15,7 +15,7 @@ from av.stream import Disposition
 from rcan_video.errors import OutputError
 from rcan_video.media.files import elsewhere, reason
 from rcan_video.media.fit import StreamPlan, is_private
-from rcan_video.media.packets import FilePackets, PipePackets
+from rcan_video.media.packets import FilePackets, PipePackets, packet_time
 from rcan_video.video import StreamInfo
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ class _Copy:
     """Packets pass through untouched.
 
     Those that an edit list cuts off are left behind, as players leave them: not every container can hide them. The last
-    ones before the cut go along, because the decoder of what follows needs them to start up (AAC: one, HE-AAC: two).
+    ones before the cut go along, because the decoder of what follows needs them to start up (AAC: one, HE-AAC: two),
+    but not where the list has had another part before, whose packets lie at their times.
     """
 
     _START_UP = 2
@@ -74,6 +75,7 @@ class _Copy:
             context.layout = _known(cast("AudioStream", stream).layout)
         _dress(self._stream, stream)
         self._cut_off: deque[Packet[Stream]] = deque(maxlen=self._START_UP + 1)
+        self._last: Fraction | None = None  # seconds, of the last packet that has passed
 
     def carry(self, packet: Packet[Stream] | None) -> Iterator[Packet[Stream]]:
         if packet is None:
@@ -83,6 +85,10 @@ class _Copy:
             return
         while self._cut_off:
             kept = self._cut_off.popleft()
+            at = packet_time(kept)
+            if kept.is_discard and at is not None and self._last is not None and at <= self._last:
+                continue
+            self._last = at
             kept.stream = self._stream
             yield kept
 

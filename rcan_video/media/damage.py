@@ -13,8 +13,9 @@ class Damage:
     """The damage met so far in one input. With ``policy`` "fail" the first of it raises InputError.
 
     ``packets`` of the video gave no frame, ``frames`` were patched by their decoder, ``others_cut`` says that the
-    streams beside the video could not be read to their end, and ``cut_off`` that the file is shorter than it says. Each
-    has one writer: the thread that reads the others for ``others_cut``, the one that reads the video for the rest.
+    streams beside the video could not be read to their end, and ``cut_off`` that the file is shorter than it says.
+    ``moved`` timestamps of the other streams had to be moved up, which is told and no damage. Each has one writer: the
+    thread that reads the others for what is said of them, the one that reads the video for the rest.
     """
 
     def __init__(self, path: str, policy: OnCorrupt = "skip") -> None:
@@ -24,6 +25,7 @@ class Damage:
         self.frames = 0
         self.others_cut = False
         self.cut_off = False
+        self.moved = 0
 
     def __bool__(self) -> bool:
         return bool(self.packets or self.frames or self.others_cut or self.cut_off)
@@ -68,7 +70,15 @@ class Damage:
 
     def others_notices(self) -> list[str]:
         """Sentences about the streams beside the video."""
-        return [f"{self._name} is damaged: its other streams were read no further"] if self.others_cut else []
+        found = []
+        if self.moved:
+            found.append(
+                f"{self.moved} timestamps of the other streams of {self._name} repeat or go back: each was moved up by "
+                "as little as the container allows"
+            )
+        if self.others_cut:
+            found.append(f"{self._name} is damaged: its other streams were read no further")
+        return found
 
     def _met(self, what: str) -> None:
         if self._policy == "fail":

@@ -49,7 +49,7 @@ class FilePackets:
 
     def __init__(self, path: str, indices: Sequence[int], window: Window, damage: Damage) -> None:
         self._path = path
-        self._damage = damage
+        self.damage = damage
         self._open(path, indices)
         # A second early: seeking lands by the video's or the container's index, not by each stream's.
         early = int(((window.start or 0) - 1) * av.time_base)
@@ -92,7 +92,7 @@ class FilePackets:
                         return
                 yield packet
         except av.error.InvalidDataError:  # cut off, or changed since the video's reader passed here
-            self._damage.cut()
+            self.damage.cut()
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"{self._path} cannot be read further: {reason(error)}") from error
 
@@ -121,8 +121,9 @@ class Relay:
 class PipePackets:
     """Packets of a pipe, put here by the decoder that meets them."""
 
-    def __init__(self, container: InputContainer, indices: Sequence[int]) -> None:
+    def __init__(self, container: InputContainer, indices: Sequence[int], damage: Damage) -> None:
         self.container = container
+        self.damage = damage
         self._indices = frozenset(indices)
         self._queue: deque[Packet[Stream]] = deque()
 

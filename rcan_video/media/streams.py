@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rcan_video.media.carriers import Carrier, carrier_of
 from rcan_video.media.fit import StreamPlan
+from rcan_video.media.order import Order
 from rcan_video.media.packets import FilePackets, PipePackets, Window, packet_time
 from rcan_video.media.verify import Ledger
 
@@ -38,6 +39,7 @@ class Passengers:
         self._window = window
         self._held: Packet[Stream] | None = None
         self._timeless = frozenset(plan.info.index for plan in plans if plan.info.cover)
+        self._order = Order(output)
         self._carriers: dict[int, Carrier] = {
             plan.info.index: carrier_of(output, packets, plan, audio_bitrate) for plan in plans if plan.action != "drop"
         }
@@ -73,7 +75,9 @@ class Passengers:
         self._packets.close()
 
     def _mux(self, packet: Packet[Stream]) -> None:
-        self._ledger.note(packet)  # before the muxer takes its times away
+        if self._order.keep(packet):
+            self._packets.damage.moved += 1
+        self._ledger.note(packet)
         self._output.mux(packet)
 
     def _shift(self, packet: Packet[Stream]) -> None:

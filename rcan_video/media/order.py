@@ -1,0 +1,43 @@
+"""Packets in the order that a muxer demands: each of a stream later than the one before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from av.format import Flags
+from av.rational import AVRational
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+
+
+class Order:
+    """The DTS of each stream of ``output``, which go forward, and the PTS, which come no earlier: FFmpeg refuses
+    packets for which this does not hold. Its header is written before the first of them."""
+
+    def __init__(self, output: OutputContainer) -> None:
+        self._may_repeat = bool(Flags(output.format.flags) & Flags.ts_nonstrict)
+        self._last: dict[int, int] = {}
+
+    def keep(self, packet: Packet[Stream]) -> bool:
+        """Count the times of ``packet`` in the ticks of its stream in the output, and move them up where they repeat or
+        go back, by as little as possible; whether that was so."""
+        stream = packet.stream
+        if stream.time_base:
+            packet.rescale_ts(AVRational(stream.time_base))  # as the muxer does: only there are they equal or not
+        dts = packet.dts if packet.dts is not None else packet.pts
+        if dts is None:
+            return False
+        last = self._last.get(stream.index)
+        # Two subtitles may begin at once, and some containers let everything do so.
+        repeats = self._may_repeat or stream.type in ("subtitle", "data")
+        late = last is not None and (dts < last or (dts == last and not repeats))
+        if late:
+            assert last is not None
+            dts = packet.dts = last + 1
+        self._last[stream.index] = dts
+        if packet.pts is not None and packet.pts < dts:
+            packet.pts, late = dts, True
+        return late
