@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -15,7 +16,7 @@ from rcan_video import Options, upscale
 from rcan_video.errors import InputError
 from rcan_video.media.decode import Source
 from rcan_video.media.index import read_index
-from rcan_video.options import EncodeOptions
+from rcan_video.options import EncodeOptions, StreamOptions
 
 QUICK = EncodeOptions(preset="ultrafast")
 
@@ -78,6 +79,41 @@ def test_damage_can_be_made_to_fail(tmp_path: Path, what: str) -> None:
     with pytest.raises(InputError, match=f"is damaged: {sentence}; --on-corrupt skip"):
         upscale(Options(str(clip), str(tmp_path / "out.mp4"), encode=QUICK, on_corrupt="fail"))
     assert not (tmp_path / "out.mp4").exists()
+
+
+def with_lost_sound(clip: Path) -> Path:
+    """``clip``, a transport stream, without every sixth packet of its sound (188 bytes each, the first not among them):
+    what follows a gap is taken for a frame, which it is not."""
+    data = clip.read_bytes()
+    packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+    sound = [k for k, packet in enumerate(packets) if int.from_bytes(packet[1:3], "big") & 0x1FFF == 0x101]
+    lost = set(sound[4::6])
+    assert lost
+    clip.write_bytes(b"".join(packet for k, packet in enumerate(packets) if k not in lost))
+    return clip
+
+
+@pytest.mark.parametrize("codec", [None, "aac"])
+@pytest.mark.parametrize("target", ["out.mkv", "out.mp4"])
+def test_damaged_sound_is_stepped_over(tmp_path: Path, target: str, codec: str | None) -> None:
+    clip = with_lost_sound(make_clip(tmp_path / "in.ts", frames=25, audio=1))
+    streams = StreamOptions(audio_codec=codec)
+    report = upscale(Options(str(clip), str(tmp_path / target), encode=QUICK, streams=streams))
+    assert (report.frames_out, report.skipped_packets, report.damaged) == (25, 0, True)
+    assert re.fullmatch(rf"[1-9]\d* damaged packets of the other streams of {clip} were left out", report.notices[-1])
+    assert len(read_packets(tmp_path / target, "audio")) > 5
+    with pytest.raises(
+        InputError, match=r"is damaged: a packet at 0\.\d+ s of its other streams cannot be read; --on-"
+    ):
+        upscale(Options(str(clip), str(tmp_path / f"2{target}"), encode=QUICK, streams=streams, on_corrupt="fail"))
+
+
+def test_damaged_sound_in_a_pipe(tmp_path: Path) -> None:
+    clip = with_lost_sound(make_clip(tmp_path / "in.ts", frames=25, audio=1))
+    line = [sys.executable, "-m", "rcan_video", "-", str(tmp_path / "out.mkv"), "-q"]
+    done = subprocess.run(line, input=clip.read_bytes(), capture_output=True, timeout=120)
+    assert done.returncode == 3 and b"standard input is damaged" in done.stderr
+    assert len(read_packets(tmp_path / "out.mkv", "audio")) > 5
 
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])

@@ -13,6 +13,7 @@ from av.codec.codec import UnknownCodecError
 from av.stream import Disposition
 
 from rcan_video.errors import OutputError
+from rcan_video.media.damage import Damage
 from rcan_video.media.files import elsewhere, reason
 from rcan_video.media.fit import StreamPlan, is_private
 from rcan_video.media.packets import FilePackets, PipePackets, packet_time
@@ -45,7 +46,7 @@ def carrier_of(
     if plan.action == "copy":
         return _Copy(output, stream, plan.info)
     if plan.info.kind == "audio":
-        return _Transcode(output, cast("AudioStream", stream), plan, audio_bitrate)
+        return _Transcode(output, cast("AudioStream", stream), plan, audio_bitrate, packets.damage)
     if plan.info.kind == "subtitle":
         return _Retext(output, cast("SubtitleStream", stream), plan)
     assert isinstance(packets, FilePackets)  # ``fit`` plans no attachment from a pipe: its cover comes too late
@@ -96,10 +97,13 @@ class _Copy:
 class _Transcode:
     """Audio decoded and encoded again; same rate and channel layout where the encoder has them."""
 
-    def __init__(self, output: OutputContainer, stream: AudioStream, plan: StreamPlan, bitrate: int | None) -> None:
+    def __init__(
+        self, output: OutputContainer, stream: AudioStream, plan: StreamPlan, bitrate: int | None, damage: Damage
+    ) -> None:
         info, codec = plan.info, plan.codec
         rate = _nearest_rate(stream.rate, _audio_encoder(codec).audio_rates)
         self._source = stream
+        self._damage = damage
         self._next: Fraction | None = None  # seconds, where the last frame ended
         try:
             self._stream = cast("AudioStream", output.add_stream(codec, rate=rate))
@@ -125,8 +129,10 @@ class _Transcode:
 
     def carry(self, packet: Packet[Stream] | None) -> Iterator[Packet[Stream]]:
         frames: list[AudioFrame | None] = []
-        with contextlib.suppress(av.error.InvalidDataError):  # a damaged packet: a gap
+        try:
             frames.extend(self._source.decode(packet))
+        except av.FFmpegError:  # a gap; parsers have error codes of their own
+            self._damage.other(None if packet is None else packet_time(packet))
         if packet is None:
             frames.append(None)
         for frame in frames:

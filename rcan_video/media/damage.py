@@ -12,10 +12,11 @@ from rcan_video.options import OnCorrupt
 class Damage:
     """The damage met so far in one input. With ``policy`` "fail" the first of it raises InputError.
 
-    ``packets`` of the video gave no frame, ``frames`` were patched by their decoder, ``others_cut`` says that the
-    streams beside the video could not be read to their end, and ``cut_off`` that the file is shorter than it says.
-    ``moved`` timestamps of the other streams had to be moved up, which is told and no damage. Each has one writer: the
-    thread that reads the others for what is said of them, the one that reads the video for the rest.
+    ``packets`` of the video gave no frame, ``frames`` were patched by their decoder, ``others`` are the packets of the
+    streams beside the video that had to be left out, ``others_cut`` says that these could not be read to their end, and
+    ``cut_off`` that the file is shorter than it says. ``moved`` timestamps of the other streams had to be moved up,
+    which is told and no damage. Each has one writer: the thread that reads the others for what is said of them, the one
+    that reads the video for the rest.
     """
 
     def __init__(self, path: str, policy: OnCorrupt = "skip") -> None:
@@ -23,22 +24,28 @@ class Damage:
         self._policy = policy
         self.packets = 0
         self.frames = 0
+        self.others = 0
         self.others_cut = False
         self.cut_off = False
         self.moved = 0
 
     def __bool__(self) -> bool:
-        return bool(self.packets or self.frames or self.others_cut or self.cut_off)
+        return bool(self.packets or self.frames or self.others or self.others_cut or self.cut_off)
 
     def packet(self, at: Fraction | None) -> None:
         """A packet of the video, at ``at`` seconds where it has a time, cannot be decoded."""
         self.packets += 1
-        self._met(f"a packet{'' if at is None else f' at {float(at):.3f} s'} cannot be decoded")
+        self._met(f"a packet{_place(at)} cannot be decoded")
 
     def frame(self, index: int) -> None:
         """A frame of the video was decoded as far as possible."""
         self.frames += 1
         self._met(f"frame {index} can be decoded in part only")
+
+    def other(self, at: Fraction | None) -> None:
+        """A packet of another stream, at ``at`` seconds where it has a time, is left out."""
+        self.others += 1
+        self._met(f"a packet{_place(at)} of its other streams cannot be read")
 
     def cut(self) -> None:
         """The other streams can be read no further."""
@@ -76,6 +83,8 @@ class Damage:
                 f"{self.moved} timestamps of the other streams of {self._name} repeat or go back: each was moved up by "
                 "as little as the container allows"
             )
+        if self.others:
+            found.append(f"{self.others} damaged packets of the other streams of {self._name} were left out")
         if self.others_cut:
             found.append(f"{self._name} is damaged: its other streams were read no further")
         return found
@@ -83,3 +92,7 @@ class Damage:
     def _met(self, what: str) -> None:
         if self._policy == "fail":
             raise InputError(f"{self._name} is damaged: {what}; --on-corrupt skip goes on with what can be read")
+
+
+def _place(at: Fraction | None) -> str:
+    return "" if at is None else f" at {float(at):.3f} s"

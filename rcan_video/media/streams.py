@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+import av
+import av.error
+
 from rcan_video.media.carriers import Carrier, carrier_of
 from rcan_video.media.fit import StreamPlan
 from rcan_video.media.order import Order
@@ -77,8 +80,12 @@ class Passengers:
     def _mux(self, packet: Packet[Stream]) -> None:
         if self._order.keep(packet):
             self._packets.damage.moved += 1
-        self._ledger.note(packet)
-        self._output.mux(packet)
+        try:
+            self._output.mux(packet)
+        except (av.error.InvalidDataError, av.error.ArgumentError):  # what lies behind a gap in AAC is no frame of it
+            self._packets.damage.other(packet_time(packet))
+        else:
+            self._ledger.note(packet)
 
     def _shift(self, packet: Packet[Stream]) -> None:
         if self._window.shift and packet.time_base:
