@@ -437,6 +437,56 @@ def test_an_edit_list_of_two_parts(tmp_path: Path, target: str, parts: tuple[tup
     assert payload(tmp_path / target)[-len(kept) :] == kept
 
 
+# -- PCM where it has no times --------------------------------------------------------------------------------------
+
+
+def with_gap(folder: Path, lost: range) -> Path:
+    """Three seconds of pictures and PCM, 40 ms in each packet, without the packets ``lost``."""
+    whole = make_clip(folder / "whole.mkv", frames=75, audio=1, audio_codec="pcm_s16le")
+    with av.open(str(whole)) as file, av.open(str(folder / "in.mkv"), "w") as output:
+        copies = [output.add_stream_from_template(stream, opaque=True) for stream in file.streams]
+        number = 0
+        for packet in file.demux():
+            if packet.size:
+                number += packet.stream_index == 1
+                if packet.stream_index != 1 or number - 1 not in lost:
+                    packet.stream = copies[packet.stream_index]
+                    output.mux(packet)
+    return folder / "in.mkv"
+
+
+@pytest.mark.parametrize(
+    ("target", "audio_codec"),
+    [
+        ("out.mov", None),
+        ("out.mp4", None),
+        ("out.mp4", "pcm_s24le"),
+        ("out.mov", "pcm_f32le"),
+        ("out.mov", "pcm_u8"),
+        ("out.mov", "pcm_mulaw"),
+        ("out.mov", "pcm_alaw"),
+    ],
+)
+def test_a_gap_in_pcm_is_silence_where_it_has_no_times(tmp_path: Path, target: str, audio_codec: str | None) -> None:
+    clip = with_gap(tmp_path, range(20, 60))
+    carry(clip, tmp_path / target, audio_codec=audio_codec)
+    samples, rate = sound(tmp_path / target)
+    assert rate == 48000 and abs(len(samples) - 3 * rate) <= 96
+    for at, loud in ((0.7, True), (0.81, False), (1.5, False), (2.39, False), (2.41, True), (2.9, True)):
+        here = samples[round(at * rate) : round((at + 0.005) * rate)]
+        assert (np.abs(here).max() > 0.3) is np.bool_(loud) and (loud or np.abs(here).max() < 0.01)
+
+
+def test_pcm_that_overlaps_is_cut_where_it_has_no_times(tmp_path: Path) -> None:
+    clip = with_gap(tmp_path, range(0))
+    set_back(clip, range(30, 75), 50)
+    damage = Damage(str(clip))
+    carry(clip, tmp_path / "out.mov", damage=damage)
+    assert damage.moved == 2
+    samples, rate = sound(tmp_path / "out.mov")
+    assert abs(len(samples) - 2.95 * rate) <= 96
+
+
 # -- refusals -------------------------------------------------------------------------------------------------------
 
 

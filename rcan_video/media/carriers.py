@@ -14,8 +14,9 @@ from av.stream import Disposition
 
 from rcan_video.errors import OutputError
 from rcan_video.media.damage import Damage
-from rcan_video.media.files import elsewhere, reason
+from rcan_video.media.files import MP4_FAMILY, elsewhere, reason
 from rcan_video.media.fit import StreamPlan, is_private
+from rcan_video.media.gapless import Gapless
 from rcan_video.media.packets import FilePackets, PipePackets, packet_time
 from rcan_video.video import StreamInfo
 
@@ -43,14 +44,27 @@ def carrier_of(
     Raises OutputError where the container takes it neither as it is nor re-encoded.
     """
     stream = packets.container.streams[plan.info.index]
+    if plan.info.kind == "audio":
+        return _sound(output, cast("AudioStream", stream), plan, audio_bitrate, packets.damage)
     if plan.action == "copy":
         return _Copy(output, stream, plan.info)
-    if plan.info.kind == "audio":
-        return _Transcode(output, cast("AudioStream", stream), plan, audio_bitrate, packets.damage)
     if plan.info.kind == "subtitle":
         return _Retext(output, cast("SubtitleStream", stream), plan)
     assert isinstance(packets, FilePackets)  # ``fit`` plans no attachment from a pipe: its cover comes too late
     return _Attach(output, stream, packets.cover(plan.info.index))
+
+
+def _sound(
+    output: OutputContainer, stream: AudioStream, plan: StreamPlan, bitrate: int | None, damage: Damage
+) -> Carrier:
+    carrier: Carrier
+    if plan.action == "copy":
+        carrier = _Copy(output, stream, plan.info)
+    else:
+        carrier = _Transcode(output, stream, plan, bitrate, damage)
+    if plan.codec.startswith("pcm_") and output.format.name in MP4_FAMILY:
+        return Gapless(carrier.carry, stream, plan.codec, damage)
+    return carrier
 
 
 class _Copy:
