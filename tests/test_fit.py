@@ -356,6 +356,20 @@ def test_a_real_phone_clip_keeps_its_rotation_and_says_what_is_lost(tmp_path: Pa
         assert frame.color_trc == 18
 
 
+@pytest.mark.parametrize("codec", [None, "aac"])
+@pytest.mark.parametrize("target", ["out.mkv", "out.mp4"])
+def test_sound_that_is_announced_and_never_comes_is_left_out(tmp_path: Path, target: str, codec: str | None) -> None:
+    """As DVB does. Packets of a transport stream are of 188 bytes, and name their stream in the second and third."""
+    source = make_clip(tmp_path / "in.ts", size=(48, 32), frames=FRAMES, audio=2, audio_codec="mp2")
+    data = source.read_bytes()
+    packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+    source.write_bytes(b"".join(p for p in packets if int.from_bytes(p[1:3], "big") & 0x1FFF != 0x102))
+    chosen = options(source, tmp_path / target, streams=StreamOptions(audio_codec=codec))
+    lost = "audio stream 2 (mp3float) is left out: no sound of it was found where the file begins"
+    assert lost in upscale(chosen).notices
+    assert len(streams(tmp_path / target)) == 1
+
+
 def test_a_stream_without_a_decoder_is_named_and_left_out(tmp_path: Path) -> None:
     heard = Listener()
     chosen = options(

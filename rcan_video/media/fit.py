@@ -14,6 +14,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Literal
 
 import av
+from av.audio.stream import AudioStream
 
 from rcan_video.options import StreamOptions
 from rcan_video.video import StreamInfo
@@ -94,6 +95,8 @@ def _plan(
     if info.kind == "audio":
         if not options.audio:
             return StreamPlan(info, "drop", why="--no-audio")
+        if _unheard(stream):
+            return _lost(info, "no sound of it was found where the file begins")
         if options.audio_codec not in (None, "copy"):
             return StreamPlan(info, "convert", str(options.audio_codec), "--audio-codec")
         return copy
@@ -119,6 +122,13 @@ def _plan(
 
 def _lost(info: StreamInfo, why: str) -> StreamPlan:
     return StreamPlan(info, "drop", why=why, lossy=True)
+
+
+def _unheard(stream: Stream) -> bool:
+    """Whether sound is announced (DVB does so in advance) of which nothing is known: no muxer or encoder begins so."""
+    if not isinstance(stream, AudioStream) or stream.codec_context is None:
+        return False
+    return not (stream.codec_context.sample_rate and stream.codec_context.channels)
 
 
 def _plan_subtitle(stream: Stream, info: StreamInfo, container: str, options: StreamOptions) -> StreamPlan:
