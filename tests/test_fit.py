@@ -337,6 +337,27 @@ def test_cover_art(tmp_path: Path, suffix: str, kind: str | None, start: Fractio
             assert next(bytes(p) for p in file.demux(file.streams[1]) if p.size) == image
 
 
+def test_pictures_in_matroska_keep_their_names_and_kinds(tmp_path: Path) -> None:
+    video = make_clip(tmp_path / "video.mkv", size=(48, 32), frames=FRAMES)
+    kept = [("cover.jpg", "image/jpeg"), ("small_cover.jpg", "image/jpeg"), ("scan.tif", "image/tiff")]
+    images = []
+    for codec, pix_fmt in (("mjpeg", "yuvj420p"), ("mjpeg", "yuvj420p"), ("tiff", "rgb24")):
+        picture = make_clip(tmp_path / "picture.mov", codec=codec, pix_fmt=pix_fmt, size=(32, 32), frames=1)
+        images.append(read_packets(picture, "video")[0].data)
+    with av.open(str(video)) as film, av.open(str(tmp_path / "in.mkv"), "w") as output:
+        stream = output.add_stream_from_template(film.streams.video[0])
+        for (name, mime), image in zip(kept, images, strict=True):
+            output.add_attachment(name, mime, image)
+        for packet in film.demux():
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    upscale(options(tmp_path / "in.mkv", tmp_path / "out.mkv"))
+    with av.open(str(tmp_path / "out.mkv")) as file:
+        assert [(s.metadata["filename"], s.metadata["mimetype"]) for s in file.streams if s.index > 0] == kept
+    assert [read_packets(tmp_path / "out.mkv", "video", k + 1)[0].data for k in range(3)] == images
+
+
 def test_a_real_phone_clip_keeps_its_rotation_and_says_what_is_lost(tmp_path: Path) -> None:
     source = shared("odd/hlg_colorinfo_rot.mp4")
     heard = Listener()

@@ -211,11 +211,14 @@ class _Attach:
         "mjpeg": ("cover.jpg", "image/jpeg"),
         "png": ("cover.png", "image/png"),
         "bmp": ("cover.bmp", "image/bmp"),
+        "gif": ("cover.gif", "image/gif"),
+        "tiff": ("cover.tif", "image/tiff"),
     }
 
     def __init__(self, output: OutputContainer, stream: Stream, picture: bytes) -> None:
         name, mime = self._TYPES.get(stream.codec_context.name, ("cover", "application/octet-stream"))
-        output.add_attachment(name, mime, picture)
+        known = stream.metadata  # Matroska's own attachments have both
+        output.add_attachment(known.get("filename", name), known.get("mimetype", mime), picture)
 
     def carry(self, packet: Packet[Stream] | None) -> Iterator[Packet[Stream]]:
         yield from ()
