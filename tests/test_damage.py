@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from clips import damage, make_clip, needs_encoder, read_packets, read_video
 
@@ -114,6 +115,20 @@ def test_damaged_sound_in_a_pipe(tmp_path: Path) -> None:
     done = subprocess.run(line, input=clip.read_bytes(), capture_output=True, timeout=120)
     assert done.returncode == 3 and b"standard input is damaged" in done.stderr
     assert len(read_packets(tmp_path / "out.mkv", "audio")) > 5
+
+
+def test_damaged_sound_of_unknown_duration_is_all_there(tmp_path: Path) -> None:
+    """As the demuxer gives it where it cannot decode the first frames: in MP4 the last packet must not last no time."""
+    clip = make_clip(tmp_path / "in.ts", frames=25, audio=1, audio_codec="eac3")
+    data = bytearray(clip.read_bytes())
+    sound = [at for at in range(0, len(data), 188) if int.from_bytes(data[at + 1 : at + 3], "big") & 0x1FFF == 0x101]
+    for at in sound[4::5]:
+        data[at + 20 : at + 188] = np.random.default_rng(at).bytes(168)
+    clip.write_bytes(data)
+    assert {p.duration for p in read_packets(clip, "audio")} == {0}
+    upscale(Options(str(clip), str(tmp_path / "out.mp4"), encode=QUICK))
+    wanted, found = (len(read_packets(path, "audio")) for path in (clip, tmp_path / "out.mp4"))
+    assert wanted == found
 
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])

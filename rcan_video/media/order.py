@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 
 class Order:
     """The DTS of each stream of ``output``, which go forward, and the PTS, which come no earlier: FFmpeg refuses
-    packets for which this does not hold. Its header is written before the first of them."""
+    packets for which this does not hold. Its header is written before the first of them.
+
+    Sound of which nobody knows how long it lasts (its frames are damaged) gets the shortest step between two packets:
+    MP4 hides a last one that lasts no time.
+    """
 
     def __init__(self, output: OutputContainer) -> None:
         self._may_repeat = bool(Flags(output.format.flags) & Flags.ts_nonstrict)
         self._last: dict[int, int] = {}
+        self._step: dict[int, int] = {}
 
     def keep(self, packet: Packet[Stream]) -> bool:
         """Count the times of ``packet`` in the ticks of its stream in the output, and move them up where they repeat or
@@ -37,6 +42,10 @@ class Order:
         if late:
             assert last is not None
             dts = packet.dts = last + 1
+        elif last is not None and dts > last:
+            self._step[stream.index] = min(dts - last, self._step.get(stream.index, dts - last))
+        if stream.type == "audio" and not packet.duration:
+            packet.duration = self._step.get(stream.index, 0)
         self._last[stream.index] = dts
         if packet.pts is not None and packet.pts < dts:
             packet.pts, late = dts, True

@@ -135,8 +135,11 @@ def _read(path: Path, name: str) -> list[Track]:
             if packet.size and not hidden:
                 tracks[packet.stream_index].note(packet.pts, packet.duration, packet.time_base)
         video = next(iter(file.streams.video), None)
-        if video is not None and video.duration and video.time_base and "mp4" in file.format.name:
-            # There, durations of packets are those of decoding, in which frames may have another order.
-            end = (video.start_time or 0) + video.duration
-            tracks[video.index].end = end * Fraction(video.time_base)
+        for stream in file.streams:
+            # There, durations of packets are those of decoding, in which frames may have another order, and those of
+            # damaged sound are not known to the reader.
+            unsure = stream is video or (stream.type == "audio" and not tracks[stream.index].rest)
+            if unsure and stream.duration and stream.time_base and "mp4" in file.format.name:
+                end = (stream.start_time or 0) + stream.duration
+                tracks[stream.index].end = end * Fraction(stream.time_base)
         return [track for _, track in sorted(tracks.items()) if track.packets]
