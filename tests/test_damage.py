@@ -131,6 +131,34 @@ def test_damaged_sound_of_unknown_duration_is_all_there(tmp_path: Path) -> None:
     assert wanted == found
 
 
+@pytest.mark.parametrize("number", [0, 7, -1])
+@pytest.mark.parametrize("byte", [0, 2, 4])
+def test_a_damaged_header_of_sound_costs_that_packet_alone(tmp_path: Path, number: int, byte: int) -> None:
+    """MP4's muxer joins packets of E-AC-3 by what they say, and after a wrong one takes no more."""
+    clip = make_clip(tmp_path / "in.mkv", frames=25, audio=1, audio_codec="eac3")
+    data, sound = bytearray(clip.read_bytes()), [p.data for p in read_packets(clip, "audio")]
+    at = data.index(sound[number])
+    data[at + byte] ^= 0x30  # sync word, kind of stream, number of blocks
+    clip.write_bytes(data)
+    report = upscale(Options(str(clip), str(tmp_path / "out.mp4"), encode=QUICK))
+    assert report.damaged and report.notices[-1].startswith("1 damaged packets of the other streams of ")
+    found = [p.data for p in read_packets(tmp_path / "out.mp4", "audio")]
+    del sound[number]
+    assert found == sound
+
+
+def test_sound_that_the_muxer_refuses_while_it_takes_a_picture(tmp_path: Path) -> None:
+    """It sorts packets: this one, whose frame is shorter than its header, has waited there."""
+    clip = make_clip(tmp_path / "in.mkv", frames=25, audio=1, audio_codec="eac3")
+    data, sound = bytearray(clip.read_bytes()), [p.data for p in read_packets(clip, "audio")]
+    at = data.index(sound[7])
+    data[at + 2], data[at + 3] = data[at + 2] & 0xF8, 0
+    clip.write_bytes(data)
+    report = upscale(Options(str(clip), str(tmp_path / "out.mp4"), encode=QUICK))
+    assert report.damaged and report.notices[-1].startswith("1 damaged packets of the other streams of ")
+    assert [p.data for p in read_packets(tmp_path / "out.mp4", "audio")] == sound[:7] + sound[8:]
+
+
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
 @pytest.mark.parametrize("policy", ["skip", "fail"])
 def test_the_exit_code(tmp_path: Path, policy: str, quiet: list[str]) -> None:

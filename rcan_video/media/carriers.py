@@ -14,6 +14,7 @@ from av.stream import Disposition
 
 from rcan_video.errors import OutputError
 from rcan_video.media.damage import Damage
+from rcan_video.media.eac3 import Uniform
 from rcan_video.media.files import MP4_FAMILY, elsewhere, reason
 from rcan_video.media.fit import StreamPlan, is_private
 from rcan_video.media.gapless import Gapless
@@ -58,12 +59,15 @@ def _sound(
     output: OutputContainer, stream: AudioStream, plan: StreamPlan, bitrate: int | None, damage: Damage
 ) -> Carrier:
     carrier: Carrier
+    in_mp4 = output.format.name in MP4_FAMILY
     if plan.action == "copy":
         carrier = _Copy(output, stream, plan.info)
+        if in_mp4 and plan.codec == "eac3":
+            carrier = Uniform(carrier.carry, damage)
     else:
         carrier = _Transcode(output, stream, plan, bitrate, damage)
-    if plan.codec.startswith("pcm_") and output.format.name in MP4_FAMILY:
-        return Gapless(carrier.carry, stream, plan.codec, damage)
+    if in_mp4 and plan.codec.startswith("pcm_"):
+        carrier = Gapless(carrier.carry, stream, plan.codec, damage)
     return carrier
 
 

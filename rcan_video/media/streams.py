@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-import av
 import av.error
 
 from rcan_video.media.carriers import Carrier, carrier_of
@@ -19,6 +18,10 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.packet import Packet
     from av.stream import Stream
+
+
+REFUSALS = (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.ArgumentError)
+"""What muxers raise where they do not like a packet."""
 
 
 class Passengers:
@@ -74,6 +77,10 @@ class Passengers:
                 for written in carrier.carry(None):
                     self._mux(written)
 
+    def refused(self) -> None:
+        """A packet that was muxed before, and waited for those of other streams, cannot be written after all."""
+        self._packets.damage.other(None)
+
     def close(self) -> None:
         self._packets.close()
 
@@ -82,7 +89,7 @@ class Passengers:
             self._packets.damage.moved += 1
         try:
             self._output.mux(packet)
-        except (av.error.InvalidDataError, av.error.ArgumentError):  # what lies behind a gap in AAC is no frame of it
+        except REFUSALS:  # what lies behind a gap in AAC is no frame of it
             self._packets.damage.other(packet_time(packet))
         else:
             self._ledger.note(packet)
