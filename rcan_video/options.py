@@ -249,7 +249,8 @@ class TrainOptions:
     checkpoint to start from, or several of one structure to start from the mean of; without any as in the bundled fast
     networks. ``patch`` is in pixels of the small picture, ``batch`` in patches of all processes together. The learning
     rate rises for ``warmup`` iterations, stays, and falls on a cosine over the last ``decay`` (a share) of all.
-    ``fourier`` weighs the L1 distance of the spectra in the loss.
+    The loss is the L1 distance, or with ``squared`` the mean squared error; ``fourier`` weighs the L1 distance of the
+    spectra in it.
     With ``sharpen``, half of the patches are of originals blurred a little and sharpened, each by an amount up to it.
     ``teacher`` is a checkpoint whose pictures are aimed at as much as the originals.
     With the degradation "video", ``clean`` is the share of patches that is reduced alone, and ``sequences`` the number
@@ -286,6 +287,7 @@ class TrainOptions:
     learning_rate: float = 1e-3
     warmup: int = 300
     decay: float = 0.4
+    squared: bool = False
     fourier: float = 0.05
     temporal: float = 0.0
     seed: int = 1

@@ -688,6 +688,22 @@ def test_small_pictures_are_validated_on_whatever_the_patch(pictures: Path) -> N
     assert set(trained(pictures, valid=str(small), patch=12).scores[10]) == {"psnr_y"}
 
 
+def test_squared_errors_seek_the_mean_and_others_the_median(tmp_path: Path) -> None:
+    """Of noise that is white in one pixel of five, and so black in the median."""
+    pictures, rng = tmp_path / "noise", np.random.default_rng(1)
+    pictures.mkdir()
+    for number in range(2):
+        noise = np.repeat(rng.random((96, 96, 1)) < 0.2, 3, axis=2) * np.uint8(255)
+        write_png(pictures / f"{number}.png", noise)
+    found = []
+    for squared in (True, False):
+        options = {"squared": squared, "fourier": 0.0, "decay": 0.0, "iterations": 60, "learning_rate": 3e-3}
+        out = tmp_path / f"{squared}.safetensors"
+        trained(pictures, output=str(out), **options)
+        found.append(PictureNet(checkpoint.load(out), CPU)(reduce(noise, 2)).mean() / noise.mean())
+    assert found[0] == pytest.approx(1.0, abs=0.1) and found[1] < 0.8
+
+
 def test_a_rate_below_the_last_one_stays(pictures: Path) -> None:
     assert {learning_rate(step, small_options(pictures, learning_rate=1e-8, warmup=0)) for step in (0, 5)} == {1e-8}
 

@@ -92,6 +92,7 @@ def _default(name: str) -> dict[str, Any]:
 @click.option("--lr", "learning_rate", type=Number(0, 1, min_open=True), **_default("learning_rate"))
 @click.option("--warmup", type=click.IntRange(0), **_default("warmup"), help="Iterations until --lr is reached.")
 @click.option("--decay", type=Number(0, 1), **_default("decay"), help="Share of the final cosine.")
+@click.option("--squared", is_flag=True, help="Squared errors in the loss: for a last part, with --fourier 0.")
 @click.option("--fourier", type=Number(0), **_default("fourier"), help="Weight of the spectra in the loss.")
 @click.option("--temporal", type=Number(0), **_default("temporal"), help="Of video: weight of flicker in the loss.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), **_default("seed"), help="Of all that is random.")

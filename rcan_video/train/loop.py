@@ -150,7 +150,9 @@ def _train(
             aim = guide.aim(small, large, config.rgb_range, step) if guide else large
             error = (found - aim) / config.rgb_range
             distance = error.abs().mean()
-            loss = distance + options.fourier * spectral(error) if options.fourier else distance
+            loss = error.square().mean() if options.squared else distance
+            if options.fourier:
+                loss = loss + options.fourier * spectral(error)
             if options.temporal:  # against the pictures themselves: a teacher may flicker, too
                 loss = loss + options.temporal * unsteadiness((found - large) / config.rgb_range)
             net.zero_grad()

@@ -16,7 +16,7 @@ from rcan_video.train.start import Structure
 
 _ALWAYS = ("batch", "patch", "optimizer", "factors", "precision", "learning_rate", "warmup", "decay", "fourier", "seed")
 _VIDEO = ("clean", "sequences", "temporal")  # with that degradation alone
-_SWITCHES = ("sharpen", "equivariant", "compile")  # where they are on; compiled, a network rounds otherwise
+_SWITCHES = ("sharpen", "equivariant", "squared", "compile")  # where they are on; compiled, a network rounds otherwise
 _SOURCES = ("init", "teacher")
 
 WHERE_ON = (*_SWITCHES, "sharpening", *_SOURCES)
