@@ -250,7 +250,7 @@ class TrainOptions:
     networks. ``patch`` is in pixels of the small picture, ``batch`` in patches of all processes together. The learning
     rate rises for ``warmup`` iterations, stays, and falls on a cosine over the last ``decay`` (a share) of all.
     The loss is the L1 distance, or with ``squared`` the mean squared error; ``fourier`` weighs the L1 distance of the
-    spectra in it.
+    spectra in it. What is logged is the L1 distance.
     With ``sharpen``, half of the patches are of originals blurred a little and sharpened, each by an amount up to it.
     ``teacher`` is a checkpoint whose pictures are aimed at as much as the originals.
     With the degradation "video", ``clean`` is the share of patches that is reduced alone, and ``sequences`` the number

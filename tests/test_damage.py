@@ -224,6 +224,15 @@ def test_an_end_that_nothing_is_said_about_is_no_damage(tmp_path: Path) -> None:
     assert [read_index(str(clip)).cut_off for clip in (live, avi, later)] == [False] * 3
 
 
+def test_what_lies_behind_an_flv_is_no_missing_end(tmp_path: Path) -> None:
+    """Without the four bytes at its very end, with padding, and with the note of another program."""
+    data = make_clip(tmp_path / "in.flv", codec="flv1", frames=12).read_bytes()
+    for number, content in enumerate((data[:-4], data + b"\xff" * 64, data + b"TAG" + bytes(125))):
+        clip = tmp_path / f"{number}.flv"
+        clip.write_bytes(content)
+        assert not read_index(str(clip)).cut_off
+
+
 def test_no_damage_no_word(tmp_path: Path) -> None:
     report = upscale(
         Options(str(make_clip(tmp_path / "in.mp4")), str(tmp_path / "out.mp4"), encode=QUICK, on_corrupt="fail")

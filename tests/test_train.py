@@ -251,10 +251,24 @@ def test_an_error_of_the_first_process_is_no_bug_of_the_other(pictures: Path, tm
     assert "this is a bug" not in done.stderr
 
 
-def run_two(folder: Path, *line: str) -> subprocess.CompletedProcess[str]:
+def test_a_process_that_leaves_in_the_middle_is_named_by_the_others(pictures: Path, tmp_path: Path) -> None:
+    """Whatever they wait for: gradients, the mean of the losses, each other at the end."""
+    leave = """import os
+from rcan_video.train.processes import Processes
+mean = Processes.mean
+Processes.mean = lambda self, value: os._exit(9) if self.rank else mean(self, value)
+"""
+    line = [str(pictures), "--cache", str(tmp_path / "cache"), "-q", "--device", "cpu", "--threads", "1"]
+    line += ["--groups", "1", "--blocks", "1", "--features", "8", "--batch", "4", "--patch", "12"]
+    done = run_two(tmp_path, *line, str(tmp_path / "two.safetensors"), before=leave)
+    assert done.returncode != 0 and not (tmp_path / "two.safetensors").exists()
+    assert "this is a bug" not in done.stderr
+
+
+def run_two(folder: Path, *line: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """``rcan-video-train`` in two processes of torchrun."""
     script = folder / "start.py"
-    script.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{command()[2]}\n")
+    script.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{before}{command()[2]}\n")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     return subprocess.run([*launcher, *line], capture_output=True, text=True, timeout=SECONDS)
 

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
 # Some writers of AVI count the eight bytes of the RIFF header twice, or a last one that pads.
 _SLACK = 64
+_FLV_TAGS = (8, 9, 18)  # audio, video, script data
 _SEGMENT = bytes.fromhex("18538067")  # the element of Matroska that holds all others
 
 
 def is_cut_off(container: InputContainer, path: str) -> bool:
     """Whether the end of the file at ``path`` is missing, by what it says: where the samples of an MP4 lie, the length
-    of an AVI or a Matroska, the last tag of an FLV. False for all other containers, which say nothing, and where
+    of an AVI or a Matroska, that of each tag of an FLV. False for all other containers, which say nothing, and where
     nothing is said. ``container`` was read to its end: the fragments of an MP4 are known only then.
 
     Raises OSError.
@@ -33,7 +34,7 @@ def is_cut_off(container: InputContainer, path: str) -> bool:
             return _riff_end(file, size) > size + _SLACK
         if "matroska" in kind:
             return _segment_end(file) > size
-        return "flv" in kind and not _ends_with_a_tag(file, size)
+        return "flv" in kind and _tags_end(file, size) > size
 
 
 def _riff_end(file: BinaryIO, size: int) -> int:
@@ -69,13 +70,16 @@ def _number(file: BinaryIO) -> int | None:
     return None if value == (1 << bits) - 1 else value
 
 
-def _ends_with_a_tag(file: BinaryIO, size: int) -> bool:
-    """Whether the last four bytes are the length of the FLV tag before them. Some writers leave them 0."""
-    file.seek(size - 4)
-    length = int.from_bytes(file.read(4), "big")
-    if length == 0:
-        return True
-    if length + 4 > size:
-        return False
-    file.seek(size - 4 - length + 1)
-    return int.from_bytes(file.read(3), "big") + 11 == length
+def _tags_end(file: BinaryIO, size: int) -> int:
+    """Where the last tag of an FLV ends. What is no tag belongs to nothing: some programs pad, or put a note behind."""
+    file.seek(5)
+    at = int.from_bytes(file.read(4), "big") + 4
+    end = at
+    while at + 11 <= size:
+        file.seek(at)
+        head = file.read(4)
+        if head[0] & 0x1F not in _FLV_TAGS:
+            break
+        end = at + 11 + int.from_bytes(head[1:], "big")
+        at = end + 4  # behind the length of the tag, once more
+    return end

@@ -14,10 +14,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from rcan_video.engine.backend import resolve_device
-from rcan_video.engine.memory import is_oom
 from rcan_video.errors import DeviceError, UsageError
 
 _TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it sets, beside WORLD_SIZE
+_TRANSPORTS = ("gloo", "NCCL", "ncclUnhandled")  # they report a connection that was closed as a plain RuntimeError
 _NUMBERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT")
 
 # Others wait while one decodes and compresses the data. Whoever dies is noticed by torchrun, not by this.
@@ -57,34 +57,22 @@ class Processes:
         return value
 
     def wait(self) -> None:
-        """Until all are here. Raises DeviceError where one has gone."""
+        """Until all are here."""
         if self.count > 1:
-            with _all_there():
-                dist.barrier()
+            dist.barrier()
 
     def from_first(self, value: Any) -> Any:
-        """The first process's ``value``, for all. Raises DeviceError where one has gone."""
+        """The first process's ``value``, for all."""
         values = [value]
         if self.count > 1:
-            with _all_there():
-                dist.broadcast_object_list(values)
+            dist.broadcast_object_list(values)
         return values[0]
 
 
 @contextmanager
-def _all_there() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:  # the transport's own words about a connection that was closed
-        if is_oom(error):
-            raise
-        raise DeviceError("another process of this training has ended: see what it said") from error
-
-
-@contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """Join the others. Raises DeviceError where there is no such device, UsageError where there are said to be others
-    and not how to reach them."""
+    """Join the others. Raises DeviceError where there is no such device or one of the others has gone, UsageError where
+    there are said to be others and not how to reach them."""
     count = os.environ.get("WORLD_SIZE", "1")
     if missing := [name for name in _TORCHRUN if count != "1" and name not in os.environ]:
         raise UsageError(
@@ -110,5 +98,9 @@ def joined(device: str) -> Iterator[Processes]:
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
         dist.barrier()  # whoever leaves may take the others down, and the first is still writing
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not any(name in str(error) for name in _TRANSPORTS):
+            raise
+        raise DeviceError("another process of this training has ended: see what it said") from error
     finally:
         dist.destroy_process_group()
