@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -477,14 +477,64 @@ def test_a_gap_in_pcm_is_silence_where_it_has_no_times(tmp_path: Path, target: s
         assert (np.abs(here).max() > 0.3) is np.bool_(loud) and (loud or np.abs(here).max() < 0.01)
 
 
-def test_pcm_that_overlaps_is_cut_where_it_has_no_times(tmp_path: Path) -> None:
-    clip = with_gap(tmp_path, range(0))
-    set_back(clip, range(30, 75), 50)
+def pcm_at(folder: Path, seconds: Callable[[int], Fraction], count: int = 75) -> Path:
+    """Noise, 40 ms in each of ``count`` packets at the times ``seconds``, in a container that keeps these finely."""
+    noise = np.random.default_rng(0)
+    whole = make_clip(folder / "whole.mkv", frames=count)
+    with av.open(str(whole)) as file, av.open(str(folder / "in.nut"), "w") as output:
+        video = output.add_stream_from_template(file.streams.video[0], opaque=True)
+        audio = output.add_stream("pcm_s16le", rate=48000, layout="stereo")
+        number = 0
+        for packet in file.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                output.mux(packet)
+                values = av.Packet(noise.integers(1, 30000, 1920 * 2, dtype=np.int16).tobytes())
+                values.stream, values.time_base = audio, Fraction(1, 48000)
+                values.pts = values.dts = round(seconds(number) * 48000)
+                output.mux(values)
+                number += 1
+    return folder / "in.nut"
+
+
+def samples_of(clip: Path) -> bytes:
+    return b"".join(payload(clip))
+
+
+@pytest.mark.parametrize(
+    "jitter",
+    [
+        lambda k: Fraction(k, 25) + Fraction(k % 2 * 2, 1000),
+        lambda k: Fraction(k, 25) * Fraction(10002, 10000),
+        lambda k: Fraction(k, 25) * Fraction(9998, 10000),
+        lambda k: Fraction(k, 25) + (Fraction(8, 100) if k >= 30 else 0),
+    ],
+    ids=["jitter", "slow", "fast", "step"],
+)
+def test_pcm_is_not_cut_to_times_that_jitter_or_drift(tmp_path: Path, jitter: Callable[[int], Fraction]) -> None:
+    clip = pcm_at(tmp_path, jitter)
     damage = Damage(str(clip))
     carry(clip, tmp_path / "out.mov", damage=damage)
-    assert damage.moved == 2
-    samples, rate = sound(tmp_path / "out.mov")
-    assert abs(len(samples) - 2.95 * rate) <= 96
+    assert samples_of(tmp_path / "out.mov") == samples_of(clip) and damage.others_notices() == []
+
+
+def test_a_gap_of_a_second_in_pcm(tmp_path: Path) -> None:
+    clip = pcm_at(tmp_path, lambda k: Fraction(k, 25) + (k >= 30))
+    carry(clip, tmp_path / "out.mov")
+    whole, at = samples_of(clip), 30 * 1920 * 4
+    assert samples_of(tmp_path / "out.mov") == whole[:at] + bytes(48000 * 4) + whole[at:]
+
+
+def test_pcm_that_overlaps_is_cut_where_it_has_no_times(tmp_path: Path) -> None:
+    clip = with_gap(tmp_path, range(0))
+    set_back(clip, range(30, 75), 150)
+    damage = Damage(str(clip))
+    carry(clip, tmp_path / "out.mov", damage=damage)
+    assert damage.moved == 0 and damage.overlapping == 7200
+    assert damage.others_notices()[0].startswith(f"7200 samples of the sound of {clip} were left out")
+    whole = samples_of(clip)
+    at = sum(len(packet) for packet in payload(clip)[:30])
+    assert samples_of(tmp_path / "out.mov") == whole[:at] + whole[at + 7200 * len(whole) // (3 * 48000) :]
 
 
 # -- refusals -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from av.format import Flags
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.packet import Packet
     from av.stream import Stream
+
+TOO_LATE = Fraction(1, 2)
+"""Seconds by which a packet may be moved up. Beyond that its time means nothing, or that of one before it."""
 
 
 class Order:
