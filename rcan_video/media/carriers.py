@@ -18,7 +18,8 @@ from rcan_video.media.eac3 import Uniform
 from rcan_video.media.files import MP4_FAMILY, elsewhere, reason
 from rcan_video.media.fit import StreamPlan, is_private
 from rcan_video.media.gapless import Gapless
-from rcan_video.media.packets import FilePackets, PipePackets, packet_time
+from rcan_video.media.packets import FilePackets, PipePackets
+from rcan_video.media.times import packet_time
 from rcan_video.video import StreamInfo
 
 if TYPE_CHECKING:

@@ -81,8 +81,8 @@ class Damage:
         found = []
         if self.moved:
             found.append(
-                f"{self.moved} timestamps of the other streams of {self._name} repeat or go back: each was moved up by "
-                "as little as the container allows"
+                f"{self.moved} timestamps of the other streams of {self._name} repeat, go back or are out of line with "
+                "their neighbours: each was replaced by one that follows the packet before"
             )
         if self.overlapping:
             found.append(

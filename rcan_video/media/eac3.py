@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from rcan_video.media.damage import Damage
-from rcan_video.media.packets import packet_time
+from rcan_video.media.times import packet_time
 
 if TYPE_CHECKING:
     from av.packet import Packet

@@ -11,7 +11,7 @@ import av
 
 from rcan_video.media.damage import Damage
 from rcan_video.media.order import TOO_LATE
-from rcan_video.media.packets import packet_time
+from rcan_video.media.times import packet_time
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
