@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from av.stream import Stream
 
 
-REFUSALS = (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.ArgumentError)
-"""What muxers raise where they do not like a packet."""
+# What muxers raise where they do not like a packet.
+_REFUSALS = (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.ArgumentError)
 
 
 class Passengers:
@@ -78,10 +78,6 @@ class Passengers:
                 for written in carrier.carry(None):
                     self._mux(written)
 
-    def refused(self) -> None:
-        """A packet that was muxed before, and waited for those of other streams, cannot be written after all."""
-        self._packets.damage.other(None)
-
     def close(self) -> None:
         self._packets.close()
 
@@ -90,7 +86,7 @@ class Passengers:
             return
         try:
             self._output.mux(packet)
-        except REFUSALS:  # what lies behind a gap in AAC is no frame of it
+        except _REFUSALS:  # what lies behind a gap in AAC is no frame of it
             self._packets.damage.other(packet_time(packet))
         else:
             self._ledger.note(packet)
