@@ -260,6 +260,33 @@ def test_the_sizes_of_frames(tmp_path: Path, rate: int) -> None:
         assert len(kinds) == 1 and all(kind is not None and kind.whole for kind in kinds)
 
 
+def few_blocks(clip: Path, blocks: Callable[[int], int]) -> None:
+    """Let packet ``k`` of the sound of ``clip``, E-AC-3, say that it holds ``blocks(k)``."""
+    for number in range(len(read_packets(clip, "audio"))):
+        code = (1, 2, 3, 6).index(blocks(number)) << 4
+        hurt(clip, range(number, number + 1), lambda p, code=code: p[:4] + bytes([p[4] & 0xCF | code]) + p[5:])  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "lost"),
+    [
+        (lambda k: 1, range(0)),  # the end of the sound has no place
+        (lambda k: 2, range(0)),
+        (lambda k: 3 if k < 17 else 2, range(16, 17)),
+        (lambda k: 1 if k != 15 else 2, range(12, 16)),  # the set of which a damaged one was part
+    ],
+)
+def test_sound_in_sets_of_six_blocks(tmp_path: Path, blocks: Callable[[int], int], lost: range) -> None:
+    clip = make_clip(tmp_path / "in.mkv", frames=25, audio=1, audio_codec="eac3")
+    few_blocks(clip, blocks)
+    sound = [p.data for k, p in enumerate(read_packets(clip, "audio")) if k not in lost]
+    report = upscale(Options(str(clip), str(tmp_path / "out.mp4"), encode=QUICK))
+    assert report.damaged == bool(lost)
+    found = b"".join(p.data for p in read_packets(tmp_path / "out.mp4", "audio"))
+    whole = b"".join(sound)
+    assert whole.startswith(found) and len(whole) - len(found) < 6 * len(sound[-1])
+
+
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
 @pytest.mark.parametrize("policy", ["skip", "fail"])
 def test_the_exit_code(tmp_path: Path, policy: str, quiet: list[str]) -> None:

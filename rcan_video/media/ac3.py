@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _MANY = 16  # packets at the start, of which most are as they should be
 _ROW = 4  # as many alike in a row are no damage: the sound changes
 
+_BLOCKS = 6  # that the muxer joins
 _HEADER = 7  # bytes that the muxer wants
 _AC3_KBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 _AC3_RATES = (48000, 44100, 32000)
@@ -37,7 +38,9 @@ class Uniform:
     run of up to three that differ from the others, all. ``damage`` counts them. More of them alike are a change of the
     sound, and pass.
 
-    The muxer joins packets until they hold six blocks: after one with a wrong number it would refuse all that follow.
+    The muxer joins packets until they hold six blocks. Only whole sets pass, so that no change comes amid one, after
+    which it would refuse all that follow, and none lasts longer than its packets: damage costs its set. What is left at
+    the end, less than 32 ms, has no place in these containers.
     """
 
     def __init__(self, carry: Callable[[Packet[Stream] | None], Iterator[Packet[Stream]]], damage: Damage) -> None:
@@ -45,12 +48,13 @@ class Uniform:
         self._damage = damage
         self._usual: Kind | None = None
         self._held: list[tuple[Kind, Packet[Stream]]] = []  # the first ones, later those alike of another kind
+        self._set: list[Packet[Stream]] = []  # of the usual kind, not yet six blocks
 
     def carry(self, packet: Packet[Stream] | None) -> Iterator[Packet[Stream]]:
         if packet is not None:
             kind = kind_of(bytes(packet))
             if kind is None:
-                self._damage.other(packet_time(packet))
+                self._leave_out([packet])
             elif self._usual is None:
                 self._held.append((kind, packet))
                 if len(self._held) == _MANY:
@@ -60,34 +64,47 @@ class Uniform:
             return
         if self._usual is None:
             yield from self._settle()
-        self._leave_out()
+        self._leave_out_held()
         yield from self._carry(None)
 
     def _settle(self) -> Iterator[Packet[Stream]]:
         """Find what is usual among the first ones, and let these go."""
         first, self._held = self._held, []
-        counts = Counter(kind for kind, _ in first)
-        if counts:
-            self._usual = counts.most_common(1)[0][0]
+        if first:
+            self._usual = Counter(kind for kind, _ in first).most_common(1)[0][0]
         for kind, packet in first:
             yield from self._next(kind, packet)
 
     def _next(self, kind: Kind, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
-        if self._held and self._held[0][0] != kind:  # of the usual kind, or of yet another
-            self._leave_out()
+        if self._held and self._held[0][0] != kind:  # this one is of the usual kind, or of yet another
+            self._leave_out_held()
         if kind == self._usual:
-            yield from self._carry(packet)
+            yield from self._joined(kind, packet)
             return
         self._held.append((kind, packet))
         if len(self._held) == _ROW:
             self._usual = kind
             changed, self._held = self._held, []
+            self._leave_out([])
             for _, held in changed:
-                yield from self._carry(held)
+                yield from self._joined(kind, held)
 
-    def _leave_out(self) -> None:
-        held, self._held = self._held, []
-        for _, packet in held:
+    def _joined(self, kind: Kind, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
+        self._set.append(packet)
+        if len(self._set) * kind.blocks == _BLOCKS:
+            whole, self._set = self._set, []
+            for joined in whole:
+                yield from self._carry(joined)
+
+    def _leave_out_held(self) -> None:
+        if self._held:
+            held, self._held = self._held, []
+            self._leave_out([packet for _, packet in held])
+
+    def _leave_out(self, damaged: list[Packet[Stream]]) -> None:
+        """``damaged``, and what has come of the set that they end."""
+        damaged, self._set = [*self._set, *damaged], []
+        for packet in damaged:
             self._damage.other(packet_time(packet))
 
 
