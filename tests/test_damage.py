@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -15,6 +17,8 @@ from clips import damage, make_clip, needs_encoder, read_packets, read_video
 
 from rcan_video import Options, upscale
 from rcan_video.errors import InputError
+from rcan_video.media.ac3 import Uniform, kind_of
+from rcan_video.media.damage import Damage
 from rcan_video.media.decode import Source
 from rcan_video.media.index import read_index
 from rcan_video.options import EncodeOptions, StreamOptions
@@ -131,32 +135,156 @@ def test_damaged_sound_of_unknown_duration_is_all_there(tmp_path: Path) -> None:
     assert wanted == found
 
 
-@pytest.mark.parametrize("number", [0, 7, -1])
-@pytest.mark.parametrize("byte", [0, 2, 4])
-def test_a_damaged_header_of_sound_costs_that_packet_alone(tmp_path: Path, number: int, byte: int) -> None:
-    """MP4's muxer joins packets of E-AC-3 by what they say, and after a wrong one takes no more."""
-    clip = make_clip(tmp_path / "in.mkv", frames=25, audio=1, audio_codec="eac3")
+def hurt(clip: Path, numbers: range, patch: Callable[[bytes], bytes]) -> list[bytes]:
+    """Let ``patch`` change the packets ``numbers`` of the sound of ``clip``; the others."""
     data, sound = bytearray(clip.read_bytes()), [p.data for p in read_packets(clip, "audio")]
-    at = data.index(sound[number])
-    data[at + byte] ^= 0x30  # sync word, kind of stream, number of blocks
+    at, others = 0, []
+    for number, packet in enumerate(sound):
+        at = data.index(packet, at)
+        if number in numbers:
+            data[at : at + len(packet)] = patch(packet)
+        else:
+            others.append(packet)
+        at += len(packet)
     clip.write_bytes(data)
-    report = upscale(Options(str(clip), str(tmp_path / "out.mp4"), encode=QUICK))
-    assert report.damaged and report.notices[-1].startswith("1 damaged packets of the other streams of ")
-    found = [p.data for p in read_packets(tmp_path / "out.mp4", "audio")]
-    del sound[number]
-    assert found == sound
+    return others
 
 
-def test_sound_that_the_muxer_refuses_while_it_takes_a_picture(tmp_path: Path) -> None:
-    """It sorts packets: this one, whose frame is shorter than its header, has waited there."""
+def flipped(byte: int, bits: int) -> Callable[[bytes], bytes]:
+    return lambda packet: packet[:byte] + bytes([packet[byte] ^ bits]) + packet[byte + 1 :]
+
+
+HURT = {
+    "sync": flipped(0, 0x30),
+    "zeros": lambda packet: bytes(len(packet)),
+    "kind": flipped(2, 0x30),
+    "blocks": flipped(4, 0x30),
+    "rate": flipped(4, 0x80),
+    "longer": flipped(2, 0x04),
+    "short": lambda packet: packet[:2] + bytes([packet[2] & 0xF8, 0]) + packet[4:],
+}
+
+
+HOW = [
+    *(("eac3", how, "file") for how in HURT),
+    *(("ac3", how, "file") for how in ("sync", "zeros", "rate")),
+    *((codec, how, "pipe") for codec, how in (("eac3", "blocks"), ("ac3", "zeros"))),
+]
+
+
+@pytest.mark.parametrize("run", [1, 2, 3])
+@pytest.mark.parametrize("start", ["first", "middle", "last"])
+@pytest.mark.parametrize(("codec", "how", "into"), HOW)
+def test_damaged_headers_of_sound_cost_their_packets_alone(
+    tmp_path: Path, codec: str, how: str, start: str, run: int, into: str
+) -> None:
+    """MP4's muxer reads them, joins packets of E-AC-3 by what they say, and after a wrong one takes no more. It sorts
+    packets: what it refuses comes up when a picture is written."""
+    clip = make_clip(tmp_path / "in.mkv", frames=25, audio=1, audio_codec=codec)
+    count = len(read_packets(clip, "audio"))
+    first = {"first": 0, "middle": 7, "last": count - run}[start]
+    others = hurt(clip, range(first, first + run), HURT[how])
+    out = tmp_path / "out.mp4"
+    if into == "pipe":
+        line = [sys.executable, "-m", "rcan_video", str(clip), "-", "--format", "mp4", "-q", "--preset", "ultrafast"]
+        done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+        assert done.returncode == 3
+        out.write_bytes(done.stdout)
+    else:
+        report = upscale(Options(str(clip), str(out), encode=QUICK))
+        assert report.damaged and report.notices[-1].startswith(f"{run} damaged packets of the other streams of ")
+    assert [p.data for p in read_packets(out, "audio")] == others
+    assert len(read_packets(out, "video")) == 25
+
+
+def headers(kinds: str) -> tuple[list[str], int]:
+    """What passes of packets of the kinds a, b and c (which differ in rate), and d, which is damaged; and how many are
+    left out."""
+    damage, came = Damage("in.mkv"), []
+    rates = {"a": 0x00, "b": 0x40, "c": 0x80}
+
+    def carry(packet: Any) -> Iterator[Any]:
+        if packet is not None:
+            came.append(next(kind for kind, rate in rates.items() if rate == bytes(packet)[4] & 0xC0))
+        yield from ()
+
+    uniform = Uniform(carry, damage)
+    for kind in kinds:
+        head = b"\x0b\x77\x00\x03" + bytes([rates.get(kind, 0) | 0x30, 0x80 if kind != "d" else 0xFF, 0, 0])
+        assert list(uniform.carry(cast("Any", av.Packet(head)))) == []
+    assert list(uniform.carry(None)) == []
+    return came, damage.others
+
+
+@pytest.mark.parametrize(
+    ("kinds", "wanted"),
+    [
+        ("aaaa", "aaaa"),
+        ("a", "a"),
+        ("", ""),
+        ("ddd", ""),
+        ("dbba" + "a" * 20, "a" * 21),
+        ("a" * 20 + "bbb" + "a", "a" * 21),
+        ("a" * 20 + "bbbb" + "a" * 4, "a" * 20 + "bbbb" + "a" * 4),  # two lawful changes
+        ("a" * 20 + "bcbcbb" + "a", "a" * 21),
+        ("a" * 20 + "bbcccc", "a" * 20 + "cccc"),
+        ("a" * 20 + "bbdbb", "a" * 20 + "bbbb"),
+        ("a" * 20 + "bbb", "a" * 20),
+        ("b" * 8 + "a" * 12, "b" * 8 + "a" * 12),
+    ],
+)
+def test_a_lawful_change_of_sound_loses_nothing(kinds: str, wanted: str) -> None:
+    came, lost = headers(kinds)
+    assert "".join(came) == wanted and lost == len(kinds) - len(wanted)
+
+
+def test_packets_with_dependent_substreams() -> None:
+    """Their first header counts, and that they are whole."""
+    first, second = (b"\x0b\x77" + bytes([kind, 3, 0x30, 0x80, 0, 0]) for kind in (0x00, 0x40))
+    assert kind_of(first + second + second) == kind_of(first) != kind_of(first + b"??")
+    assert kind_of(first[:7]) is None and kind_of(second) != kind_of(first)
+
+
+@pytest.mark.parametrize("rate", [48000, 44100, 32000])
+def test_the_sizes_of_frames(tmp_path: Path, rate: int) -> None:
+    """As encoders make them: every packet of theirs is whole."""
+    for codec in ("ac3", "eac3"):
+        with av.open(str(tmp_path / f"{codec}.mkv"), "w") as output:
+            stream = output.add_stream(codec, rate=rate, layout="stereo")
+            for k in range(8):
+                frame = av.AudioFrame.from_ndarray(np.zeros((2, 1536), np.float32), "fltp", "stereo")
+                frame.rate, frame.pts = rate, k * 1536
+                output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+        kinds = {kind_of(p.data) for p in read_packets(tmp_path / f"{codec}.mkv", "audio")}
+        assert len(kinds) == 1 and all(kind is not None and kind.whole for kind in kinds)
+
+
+def few_blocks(clip: Path, blocks: Callable[[int], int]) -> None:
+    """Let packet ``k`` of the sound of ``clip``, E-AC-3, say that it holds ``blocks(k)``."""
+    for number in range(len(read_packets(clip, "audio"))):
+        code = (1, 2, 3, 6).index(blocks(number)) << 4
+        hurt(clip, range(number, number + 1), lambda p, code=code: p[:4] + bytes([p[4] & 0xCF | code]) + p[5:])  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "lost"),
+    [
+        (lambda k: 1, range(0)),  # the end of the sound has no place
+        (lambda k: 2, range(0)),
+        (lambda k: 3 if k < 17 else 2, range(16, 17)),
+        (lambda k: 1 if k != 15 else 2, range(12, 16)),  # the set of which a damaged one was part
+    ],
+)
+def test_sound_in_sets_of_six_blocks(tmp_path: Path, blocks: Callable[[int], int], lost: range) -> None:
     clip = make_clip(tmp_path / "in.mkv", frames=25, audio=1, audio_codec="eac3")
-    data, sound = bytearray(clip.read_bytes()), [p.data for p in read_packets(clip, "audio")]
-    at = data.index(sound[7])
-    data[at + 2], data[at + 3] = data[at + 2] & 0xF8, 0
-    clip.write_bytes(data)
+    few_blocks(clip, blocks)
+    sound = [p.data for k, p in enumerate(read_packets(clip, "audio")) if k not in lost]
     report = upscale(Options(str(clip), str(tmp_path / "out.mp4"), encode=QUICK))
-    assert report.damaged and report.notices[-1].startswith("1 damaged packets of the other streams of ")
-    assert [p.data for p in read_packets(tmp_path / "out.mp4", "audio")] == sound[:7] + sound[8:]
+    assert report.damaged == bool(lost)
+    found = b"".join(p.data for p in read_packets(tmp_path / "out.mp4", "audio"))
+    whole = b"".join(sound)
+    assert whole.startswith(found) and len(whole) - len(found) < 6 * len(sound[-1])
 
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])

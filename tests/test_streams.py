@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +19,7 @@ from rcan_video.media.damage import Damage
 from rcan_video.media.decode import Source
 from rcan_video.media.encode import Writer
 from rcan_video.media.order import Order
+from rcan_video.media.outliers import Outliers
 from rcan_video.media.packets import FilePackets, PipePackets, Window, demux
 from rcan_video.media.verify import verify
 from rcan_video.options import EncodeOptions, StreamOptions
@@ -360,8 +361,8 @@ def test_sound_whose_times_go_back_is_moved_up(tmp_path: Path, target: str) -> N
     damage = Damage(str(clip), "fail")
     carry(clip, tmp_path / target, damage=damage)
     assert damage.others_notices() == [
-        f"2 timestamps of the other streams of {clip} repeat or go back: each was moved up by as little as the "
-        "container allows"
+        f"2 timestamps of the other streams of {clip} repeat, go back or are out of line with their neighbours: each "
+        "was replaced by one that follows the packet before"
     ]
     assert not damage
     if target != "out.ts":  # which puts another header before each
@@ -387,13 +388,92 @@ def test_a_time_that_is_there_twice(tmp_path: Path, target: str, moved: int) -> 
 def test_subtitles_may_begin_at_once_where_sound_may_not(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "out.mp4"), "w") as output:
         sound, text = output.add_stream("aac", rate=48000, layout="mono"), output.add_stream("mov_text")
-        order = Order(output)
-        for stream, moved in ((sound, [False, True, False]), (text, [False, False, False])):
-            for at, late in zip((5, 5, 9), moved, strict=True):
+        damage = Damage("in.mkv")
+        order = Order(output, damage)
+        for stream, moved in ((sound, [0, 1, 1]), (text, [1, 1, 1])):
+            for at, count in zip((5, 5, 9), moved, strict=True):
                 packet = av.Packet(b"x")
                 packet.stream, packet.pts, packet.dts, packet.time_base = stream, at, at, Fraction(1, 1000)
-                assert order.keep(cast("Any", packet)) is late
-                assert (packet.pts, packet.dts) == ((6, 6) if late else (at, at))
+                late = damage.moved
+                assert order.keep(cast("Any", packet)) and damage.moved == count
+                place = at + (count > late)
+                assert (packet.pts, packet.dts) == (place, place)
+
+
+@pytest.mark.parametrize(
+    ("number", "seconds"), [(0, 2), (0, 20), (1, 2), (1, 20), (30, 2), (30, 20), (70, -1), (-2, 20)]
+)
+@pytest.mark.parametrize("target", ["out.mkv", "out.mp4", "out.mov"])
+def test_one_time_that_is_out_of_line(tmp_path: Path, target: str, seconds: int, number: int) -> None:
+    """All that followed was squeezed together behind it, or cut away as PCM."""
+    codec = "pcm_s16le" if target == "out.mov" else "aac"
+    clip = make_clip(tmp_path / "in.mkv", frames=75, audio=1, audio_codec=codec)
+    right = [p.time or 0 for p in read_packets(clip, "audio")]
+    number %= len(right)
+    set_back(clip, range(number, number + 1), -1000 * seconds)
+    damage = Damage(str(clip), "fail")
+    carry(clip, tmp_path / target, damage=damage)
+    assert damage.moved == 1 and not damage
+    assert b"".join(payload(tmp_path / target)) == b"".join(payload(clip))
+    if target != "out.mov":
+        times = [p.time or 0 for p in read_packets(tmp_path / target, "audio")]
+        shift = times[-1] - right[-1]
+        assert all(abs(there - here - shift) < 0.025 for here, there in zip(right, times, strict=True))
+
+
+def test_one_time_that_is_out_of_line_beyond_the_part_that_is_wanted(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", frames=75, audio=1)
+    set_back(clip, range(20, 21), -20000)
+    carry(clip, tmp_path / "out.mkv", duration=Fraction(1))
+    assert len(payload(tmp_path / "out.mkv")) >= 46
+
+
+def test_sound_that_starts_again_long_before_is_left_out(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", frames=75, audio=1)
+    set_back(clip, range(100, 120), 1500)
+    damage = Damage(str(clip))
+    carry(clip, tmp_path / "out.mp4", damage=damage)
+    whole = payload(clip)
+    assert damage.others == 20 and damage.moved == 0
+    assert payload(tmp_path / "out.mp4") == whole[:100] + whole[120:]
+
+
+def test_subtitles_after_one_that_comes_much_too_late(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "out.mkv"), "w") as output:
+        text = output.add_stream("srt")
+        damage = Damage("in.mkv")
+        order = Order(output, damage)
+        kept = []
+        for at in (1000, 22000, 3000, 21900, 23000):
+            packet = av.Packet(b"x")
+            packet.stream, packet.pts, packet.dts, packet.time_base = text, at, at, Fraction(1, 1000)
+            if order.keep(cast("Any", packet)):
+                kept.append(packet.pts)
+    assert kept == [1000, 22000, 22001, 23000] and (damage.others, damage.moved) == (1, 1)
+
+
+def test_sound_with_a_pause_waits_no_longer_than_muxers_sort(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "out.mkv"), "w") as output:
+        sound, text = output.add_stream("aac", rate=48000, layout="mono"), output.add_stream("srt")
+        outliers = Outliers(Damage("in.mkv"))
+        came = []
+        for stream, at in ((sound, 0), (text, 4000), (text, 6000), (sound, 9000)):
+            packet = av.Packet(b"x")
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, at, at, Fraction(1, 1000)
+            came.append([p.pts for p in outliers.take(cast("Any", packet))])
+        assert came == [[], [4000], [0, 6000], []] and [p.pts for p in outliers.rest()] == [9000]
+
+
+def test_a_last_time_that_nothing_confirms(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "out.mkv"), "w") as output:
+        sound = output.add_stream("aac", rate=48000, layout="mono")
+        for last, found in ((50_000, 50_000), (70_000, 40)):
+            outliers, came = Outliers(Damage("in.mkv")), []
+            for at in (0, 20, last):
+                packet = av.Packet(b"x")
+                packet.stream, packet.pts, packet.dts, packet.time_base = sound, at, at, Fraction(1, 1000)
+                came += [p.pts for p in outliers.take(cast("Any", packet))]
+            assert came + [p.pts for p in outliers.rest()] == [0, 20, found]
 
 
 def box(kind: bytes, *content: bytes) -> bytes:
@@ -477,14 +557,64 @@ def test_a_gap_in_pcm_is_silence_where_it_has_no_times(tmp_path: Path, target: s
         assert (np.abs(here).max() > 0.3) is np.bool_(loud) and (loud or np.abs(here).max() < 0.01)
 
 
-def test_pcm_that_overlaps_is_cut_where_it_has_no_times(tmp_path: Path) -> None:
-    clip = with_gap(tmp_path, range(0))
-    set_back(clip, range(30, 75), 50)
+def pcm_at(folder: Path, seconds: Callable[[int], Fraction], count: int = 75) -> Path:
+    """Noise, 40 ms in each of ``count`` packets at the times ``seconds``, in a container that keeps these finely."""
+    noise = np.random.default_rng(0)
+    whole = make_clip(folder / "whole.mkv", frames=count)
+    with av.open(str(whole)) as file, av.open(str(folder / "in.nut"), "w") as output:
+        video = output.add_stream_from_template(file.streams.video[0], opaque=True)
+        audio = output.add_stream("pcm_s16le", rate=48000, layout="stereo")
+        number = 0
+        for packet in file.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                output.mux(packet)
+                values = av.Packet(noise.integers(1, 30000, 1920 * 2, dtype=np.int16).tobytes())
+                values.stream, values.time_base = audio, Fraction(1, 48000)
+                values.pts = values.dts = round(seconds(number) * 48000)
+                output.mux(values)
+                number += 1
+    return folder / "in.nut"
+
+
+def samples_of(clip: Path) -> bytes:
+    return b"".join(payload(clip))
+
+
+@pytest.mark.parametrize(
+    "jitter",
+    [
+        lambda k: Fraction(k, 25) + Fraction(k % 2 * 2, 1000),
+        lambda k: Fraction(k, 25) * Fraction(10002, 10000),
+        lambda k: Fraction(k, 25) * Fraction(9998, 10000),
+        lambda k: Fraction(k, 25) + (Fraction(8, 100) if k >= 30 else 0),
+    ],
+    ids=["jitter", "slow", "fast", "step"],
+)
+def test_pcm_is_not_cut_to_times_that_jitter_or_drift(tmp_path: Path, jitter: Callable[[int], Fraction]) -> None:
+    clip = pcm_at(tmp_path, jitter)
     damage = Damage(str(clip))
     carry(clip, tmp_path / "out.mov", damage=damage)
-    assert damage.moved == 2
-    samples, rate = sound(tmp_path / "out.mov")
-    assert abs(len(samples) - 2.95 * rate) <= 96
+    assert samples_of(tmp_path / "out.mov") == samples_of(clip) and damage.others_notices() == []
+
+
+def test_a_gap_of_a_second_in_pcm(tmp_path: Path) -> None:
+    clip = pcm_at(tmp_path, lambda k: Fraction(k, 25) + (k >= 30))
+    carry(clip, tmp_path / "out.mov")
+    whole, at = samples_of(clip), 30 * 1920 * 4
+    assert samples_of(tmp_path / "out.mov") == whole[:at] + bytes(48000 * 4) + whole[at:]
+
+
+def test_pcm_that_overlaps_is_cut_where_it_has_no_times(tmp_path: Path) -> None:
+    clip = with_gap(tmp_path, range(0))
+    set_back(clip, range(30, 75), 150)
+    damage = Damage(str(clip))
+    carry(clip, tmp_path / "out.mov", damage=damage)
+    assert damage.moved == 0 and damage.overlapping == 7200
+    assert damage.others_notices()[0].startswith(f"7200 samples of the sound of {clip} were left out")
+    whole = samples_of(clip)
+    at = sum(len(packet) for packet in payload(clip)[:30])
+    assert samples_of(tmp_path / "out.mov") == whole[:at] + whole[at + 7200 * len(whole) // (3 * 48000) :]
 
 
 # -- refusals -------------------------------------------------------------------------------------------------------
@@ -566,6 +696,9 @@ def test_packets_of_a_pipe_wait_in_order(tmp_path: Path) -> None:
             packets.put(packet)
         found = []
         while (packet := packets()) is not None:
+            found.append(packet)
+        assert len(found) == len([p for p in met if p.stream_index == 2]) - 1  # the last waits for its successor
+        while (packet := packets(last=True)) is not None:
             found.append(packet)
         assert found == [p for p in met if p.stream_index == 2]
         packets.close()

@@ -13,12 +13,13 @@ from av.codec.codec import UnknownCodecError
 from av.stream import Disposition
 
 from rcan_video.errors import OutputError
+from rcan_video.media.ac3 import Uniform
 from rcan_video.media.damage import Damage
-from rcan_video.media.eac3 import Uniform
 from rcan_video.media.files import MP4_FAMILY, elsewhere, reason
 from rcan_video.media.fit import StreamPlan, is_private
 from rcan_video.media.gapless import Gapless
-from rcan_video.media.packets import FilePackets, PipePackets, packet_time
+from rcan_video.media.packets import FilePackets, PipePackets
+from rcan_video.media.times import packet_time
 from rcan_video.video import StreamInfo
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _sound(
     in_mp4 = output.format.name in MP4_FAMILY
     if plan.action == "copy":
         carrier = _Copy(output, stream, plan.info)
-        if in_mp4 and plan.codec == "eac3":
+        if in_mp4 and plan.codec in ("ac3", "eac3"):
             carrier = Uniform(carrier.carry, damage)
     else:
         carrier = _Transcode(output, stream, plan, bitrate, damage)

@@ -14,9 +14,9 @@ class Damage:
 
     ``packets`` of the video gave no frame, ``frames`` were patched by their decoder, ``others`` are the packets of the
     streams beside the video that had to be left out, ``others_cut`` says that these could not be read to their end, and
-    ``cut_off`` that the file is shorter than it says. ``moved`` timestamps of the other streams had to be moved up,
-    which is told and no damage. Each has one writer: the thread that reads the others for what is said of them, the one
-    that reads the video for the rest.
+    ``cut_off`` that the file is shorter than it says. ``moved`` timestamps of the others had to be changed, which
+    is told and no damage, as are the ``overlapping`` samples of PCM that had no place. Each has one writer: the thread
+    that reads the others for what is said of them, the one that reads the video for the rest.
     """
 
     def __init__(self, path: str, policy: OnCorrupt = "skip") -> None:
@@ -28,6 +28,7 @@ class Damage:
         self.others_cut = False
         self.cut_off = False
         self.moved = 0
+        self.overlapping = 0
 
     def __bool__(self) -> bool:
         return bool(self.packets or self.frames or self.others or self.others_cut or self.cut_off)
@@ -80,8 +81,13 @@ class Damage:
         found = []
         if self.moved:
             found.append(
-                f"{self.moved} timestamps of the other streams of {self._name} repeat or go back: each was moved up by "
-                "as little as the container allows"
+                f"{self.moved} timestamps of the other streams of {self._name} repeat, go back or are out of line with "
+                "their neighbours: each was replaced by one that follows the packet before"
+            )
+        if self.overlapping:
+            found.append(
+                f"{self.overlapping} samples of the sound of {self._name} were left out: they come at times of others "
+                "before them, and there PCM is stored without times"
             )
         if self.others:
             found.append(f"{self.others} damaged packets of the other streams of {self._name} were left out")

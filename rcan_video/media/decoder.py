@@ -21,9 +21,10 @@ from rcan_video.media.deinterlace import Deinterlacer, Stamped
 from rcan_video.media.files import PIPE, reason, shown
 from rcan_video.media.hwdecode import HardwareDecoding
 from rcan_video.media.index import Index
-from rcan_video.media.packets import demux, packet_time
+from rcan_video.media.packets import demux
 from rcan_video.media.probe import best_video, describe, nominal_rate, time_base
 from rcan_video.media.timeline import Timeline
+from rcan_video.media.times import packet_time
 from rcan_video.options import Deinterlace
 
 if TYPE_CHECKING:

@@ -10,20 +10,24 @@ from typing import TYPE_CHECKING
 import av
 
 from rcan_video.media.damage import Damage
-from rcan_video.media.packets import packet_time
+from rcan_video.media.order import TOO_LATE
+from rcan_video.media.times import packet_time
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.packet import Packet
     from av.stream import Stream
 
-# What is no gap yet, in seconds: Matroska rounds the times of two packets to milliseconds, each on its own.
-_SLACK = Fraction(3, 2000)
+# What is no gap yet, in seconds. Times jitter, are rounded by containers, and drift away from the count of the samples
+# where two clocks made them: the samples are whole all the same, and every silence put between them is a click. It is
+# from where FFmpeg's aresample fills and cuts (min_hard_comp).
+_SLACK = Fraction(1, 10)
 
 
 class Gapless:
     """What ``carry`` of a carrier gives, PCM of the kind ``codec`` with the rate and channels of ``stream``, in a run:
-    gaps are filled with silence, and what overlaps loses the samples whose time has passed, which ``damage`` counts."""
+    gaps are filled with silence, and what overlaps loses the samples whose time has passed, which ``damage`` counts.
+    A packet that comes later than ``TOO_LATE`` is left out as damaged."""
 
     def __init__(
         self,
@@ -37,6 +41,7 @@ class Gapless:
         self._rate = stream.rate
         self._silence = _silent(codec) * stream.codec_context.channels
         self._next: int | None = None  # the time of the sample that comes next, in samples
+        self._cutting = False  # whether more must be cut than there was in the last packet
 
     def carry(self, packet: Packet[Stream] | None) -> Iterator[Packet[Stream]]:
         for sound in self._carry(packet):
@@ -56,9 +61,14 @@ class Gapless:
                 samples = min(missing, self._rate)
                 yield self._stamped(_packet(self._silence * samples, sound.stream))
                 missing -= samples
-        elif -missing > _SLACK * self._rate:
-            self._damage.moved += 1
+        elif -missing > (0 if self._cutting else _SLACK * self._rate):
+            if -missing > TOO_LATE * self._rate:
+                self._damage.other(at)
+                return
+            whole = sound.size
             sound = _packet(bytes(sound)[-missing * len(self._silence) :], sound.stream)
+            self._damage.overlapping += (whole - sound.size) // len(self._silence)
+            self._cutting = not sound.size
         if sound.size:
             yield self._stamped(sound)
 

@@ -17,7 +17,7 @@ from rcan_video.errors import OutputError
 from rcan_video.media.files import MP4_FAMILY, elsewhere, open_output, output_errors
 from rcan_video.media.fit import StreamPlan, fit, holds_chapters
 from rcan_video.media.packets import FilePackets, PipePackets, Window
-from rcan_video.media.streams import REFUSALS, Passengers
+from rcan_video.media.streams import Passengers
 from rcan_video.media.verify import Ledger
 from rcan_video.options import StreamOptions
 from rcan_video.video import Chapter, VideoInfo
@@ -117,12 +117,7 @@ class Output:
         for packet in packets:
             if self._passengers is not None and packet.dts is not None:
                 self._passengers.mux_until(packet.dts * Fraction(packet.time_base))
-            try:
-                self.container.mux(packet)
-            except REFUSALS:  # of one that has waited in the muxer: if it is the video's, the check misses it
-                if self._passengers is None:
-                    raise
-                self._passengers.refused()
+            self.container.mux(packet)
 
     def finish(self) -> None:
         """Write what is left of the passengers, and the trailer. Wrap it in ``output_errors``."""

@@ -15,6 +15,8 @@ from av.stream import Discard
 from rcan_video.errors import InputError
 from rcan_video.media.damage import Damage
 from rcan_video.media.files import open_input, reason
+from rcan_video.media.outliers import Outliers
+from rcan_video.media.times import packet_time
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -68,7 +70,7 @@ class FilePackets:
             if stream.index not in indices:
                 stream.discard = Discard.all
 
-    def __call__(self) -> Packet[Stream] | None:
+    def __call__(self, *, last: bool = False) -> Packet[Stream] | None:
         return next(self._packets, None)
 
     def close(self) -> None:
@@ -81,16 +83,19 @@ class FilePackets:
 
     def _read(self, end: Fraction | None) -> Iterator[Packet[Stream]]:
         open_streams = {s.index for s in self.streams}
+        for packet in Outliers(self.damage).of(self._demuxed()):
+            at = packet_time(packet)
+            if end is not None and at is not None and at >= end:
+                open_streams.discard(packet.stream_index)
+                if not open_streams:
+                    return
+            yield packet
+
+    def _demuxed(self) -> Iterator[Packet[Stream]]:
         try:
             for packet in demux(self.container, self.streams):
-                if not packet.size:
-                    continue
-                at = packet_time(packet)
-                if end is not None and at is not None and at >= end:
-                    open_streams.discard(packet.stream_index)
-                    if not open_streams:
-                        return
-                yield packet
+                if packet.size:
+                    yield packet
         except av.error.InvalidDataError:  # cut off, or changed since the video's reader passed here
             self.damage.cut()
         except (av.FFmpegError, OSError) as error:
@@ -126,20 +131,22 @@ class PipePackets:
         self.damage = damage
         self._indices = frozenset(indices)
         self._queue: deque[Packet[Stream]] = deque()
+        self._ready: deque[Packet[Stream]] = deque()
+        self._outliers = Outliers(damage)
 
     def put(self, packet: Packet[Stream]) -> None:
         if packet.stream_index in self._indices:
             self._queue.append(packet)
 
-    def __call__(self) -> Packet[Stream] | None:
-        return self._queue.popleft() if self._queue else None
+    def __call__(self, *, last: bool = False) -> Packet[Stream] | None:
+        """The next one; with ``last``, when no more will be put here, also what waited for them."""
+        while self._queue and not self._ready:
+            self._ready.extend(self._outliers.take(self._queue.popleft()))
+        if last and not self._ready:
+            self._ready.extend(self._outliers.rest())
+        return self._ready.popleft() if self._ready else None
 
     def close(self) -> None:
         self._indices = frozenset()
         self._queue.clear()
-
-
-def packet_time(packet: Packet[Any]) -> Fraction | None:
-    """Seconds; None for a packet without any time."""
-    ticks = packet.pts if packet.pts is not None else packet.dts
-    return None if ticks is None or not packet.time_base else ticks * Fraction(packet.time_base)
+        self._ready.clear()

@@ -11,7 +11,8 @@ import av.error
 from rcan_video.media.carriers import Carrier, carrier_of
 from rcan_video.media.fit import StreamPlan
 from rcan_video.media.order import Order
-from rcan_video.media.packets import FilePackets, PipePackets, Window, packet_time
+from rcan_video.media.packets import FilePackets, PipePackets, Window
+from rcan_video.media.times import packet_time
 from rcan_video.media.verify import Ledger
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from av.stream import Stream
 
 
-REFUSALS = (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.ArgumentError)
-"""What muxers raise where they do not like a packet."""
+# What muxers raise where they do not like a packet.
+_REFUSALS = (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.ArgumentError)
 
 
 class Passengers:
@@ -45,7 +46,7 @@ class Passengers:
         self._window = window
         self._held: Packet[Stream] | None = None
         self._timeless = frozenset(plan.info.index for plan in plans if plan.info.cover)
-        self._order = Order(output)
+        self._order = Order(output, packets.damage)
         self._carriers: dict[int, Carrier] = {
             plan.info.index: carrier_of(output, packets, plan, audio_bitrate) for plan in plans if plan.action != "drop"
         }
@@ -56,7 +57,7 @@ class Passengers:
         Muxers sort only within a few seconds, so that the other streams must keep pace with the video.
         """
         while True:
-            packet = self._held or self._packets()
+            packet = self._held or self._packets(last=time is None)
             self._held = None
             if packet is None:
                 break
@@ -77,19 +78,15 @@ class Passengers:
                 for written in carrier.carry(None):
                     self._mux(written)
 
-    def refused(self) -> None:
-        """A packet that was muxed before, and waited for those of other streams, cannot be written after all."""
-        self._packets.damage.other(None)
-
     def close(self) -> None:
         self._packets.close()
 
     def _mux(self, packet: Packet[Stream]) -> None:
-        if self._order.keep(packet):
-            self._packets.damage.moved += 1
+        if not self._order.keep(packet):
+            return
         try:
             self._output.mux(packet)
-        except REFUSALS:  # what lies behind a gap in AAC is no frame of it
+        except _REFUSALS:  # what lies behind a gap in AAC is no frame of it
             self._packets.damage.other(packet_time(packet))
         else:
             self._ledger.note(packet)
