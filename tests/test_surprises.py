@@ -116,6 +116,14 @@ def test_pictures_in_avi_begin_late_where_they_do(tmp_path: Path, begins: Fracti
     assert abs(after - before) <= Fraction(2, 25)  # FFmpeg's reader shows H.264 in AVI a frame late
 
 
+def test_what_starts_a_decoder_up_does_not_hold_the_pictures_of_avi(tmp_path: Path) -> None:
+    """AAC comes with a packet before zero, which other containers hide."""
+    clip = make_clip(tmp_path / "in.mkv", size=(32, 16), frames=FRAMES, audio=1)
+    upscale(options(clip, tmp_path / "out.avi"))
+    with av.open(str(tmp_path / "out.avi")) as file:
+        assert [packet.dts for packet in file.demux(video=0) if packet.size] == list(range(FRAMES))
+
+
 def test_sound_that_avi_cannot_begin_late_is_named(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mkv", size=(32, 16), frames=FRAMES, audio=1, audio_codec="mp2", audio_start=2)
     heard = Listener()

@@ -77,7 +77,8 @@ class _Copy:
 
     Those that an edit list cuts off are left behind, as players leave them: not every container can hide them. The last
     ones before the cut go along, because the decoder of what follows needs them to start up (AAC: one, HE-AAC: two),
-    but not where the list has had another part before, whose packets lie at their times.
+    but not where the list has had another part before, whose packets lie at their times. AVI, which has no times,
+    would play them and begin the pictures later: there nothing begins before zero.
     """
 
     _START_UP = 2
@@ -96,6 +97,7 @@ class _Copy:
         _dress(self._stream, stream)
         self._cut_off: deque[Packet[Stream]] = deque(maxlen=self._START_UP + 1)
         self._last: Fraction | None = None  # seconds, of the last packet that has passed
+        self._starts_up = output.format.name != "avi"
 
     def carry(self, packet: Packet[Stream] | None) -> Iterator[Packet[Stream]]:
         if packet is None:
@@ -107,6 +109,8 @@ class _Copy:
             kept = self._cut_off.popleft()
             at = packet_time(kept)
             if kept.is_discard and at is not None and self._last is not None and at <= self._last:
+                continue
+            if at is not None and at < 0 and not self._starts_up:
                 continue
             self._last = at
             kept.stream = self._stream
