@@ -705,7 +705,8 @@ def test_an_input_that_changes_on_the_way(clip: Path, tmp_path: Path, change: st
     assert not out.exists()
     source.write_bytes(content)
     assert upscale(job).kept == (FRAMES if suffix == ".mkv" else 0)
-    assert len(read_packets(out, "audio")) == len(read_packets(source, "audio"))
+    starts_up = 0 if suffix == ".mkv" else 1  # one packet of AAC, which AVI would play
+    assert len(read_packets(out, "audio")) == len(read_packets(source, "audio")) - starts_up
 
 
 @pytest.mark.parametrize("error", [DeviceError("the device was lost"), OutOfMemory("out of memory"), Kill()])
