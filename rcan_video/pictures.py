@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rcan_video.errors import InputError
-from rcan_video.frames import ColorSpec, Frame, Plane, PlaneLayout
+from rcan_video.frames import ColorSpec, Plane, PlaneLayout
 from rcan_video.metrics import Pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from rcan_video.media.decode import Source
 
 PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 VIDEOS = frozenset(
@@ -66,8 +64,6 @@ def read_picture(path: Path) -> Pixels:
     try:
         picture = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB) if content.size else None
     except cv2.error as error:
-        if error.code == cv2.Error.StsNoMem:
-            raise MemoryError(f"{path}: OpenCV: {error.err}") from error
         raise InputError(f"{path}: OpenCV does not read it ({error.err}); remove it or make it smaller") from error
     if picture is None:
         raise InputError(f"{path}: is no picture that OpenCV can read; remove it or convert it to PNG")
@@ -81,26 +77,12 @@ def read_frames(path: Path) -> Iterator[Pixels]:
         return
     from rcan_video.media.decode import Source
 
-    with Source(str(path)) as source:
+    with Source(str(path), on_corrupt="fail") as source:
         source.leave_alpha_out()
         info = source.info
         pixels = planes_to_pixels(info.layout, info.color, (info.width, info.height))
-        for frame in undamaged(source, path):
+        for frame in source.frames():
             yield pixels(frame.planes)
-
-
-def undamaged(source: Source, path: Path) -> Iterator[Frame]:
-    """The frames of ``source``, opened from ``path``. Raises InputError where one cannot be decoded whole: what is
-    measured or learned from should be what was filmed."""
-    for frame in source.frames():
-        _check_whole(source, path)
-        yield frame
-    _check_whole(source, path)
-
-
-def _check_whole(source: Source, path: Path) -> None:
-    if source.damage.packets or source.damage.frames:
-        raise InputError(f"{path} is damaged: a part of it cannot be decoded; get it again, or leave it out")
 
 
 def planes_to_pixels(

@@ -84,7 +84,7 @@ def test_by_path(x3_file: Path, scale: int | None) -> None:
 
 
 def test_a_path_of_another_scale(x3_file: Path) -> None:
-    with pytest.raises(WeightsError, match=r"mine\.safetensors: is a x3 model, --scale asks for x2; give --scale 3"):
+    with pytest.raises(WeightsError, match=r"mine\.safetensors: is a x3 model, and x2 is asked for; give --scale 3"):
         catalog.load_model(str(x3_file), 2)
 
 

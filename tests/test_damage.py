@@ -81,7 +81,7 @@ def test_damage_can_be_made_to_fail(tmp_path: Path, what: str) -> None:
         x265 = {"x265-params": "log-level=none:keyint=100:bframes=0:scenecut=0"}
         clip = without(make_clip(tmp_path / "in.mkv", codec="libx265", frames=12, options=x265), 5)
         sentence = "frame 5 can be decoded in part only"
-    with pytest.raises(InputError, match=f"is damaged: {sentence}; --on-corrupt skip"):
+    with pytest.raises(InputError, match=f"is damaged: {sentence}; get it again, or let"):
         upscale(Options(str(clip), str(tmp_path / "out.mp4"), encode=QUICK, on_corrupt="fail"))
     assert not (tmp_path / "out.mp4").exists()
 
@@ -108,7 +108,7 @@ def test_damaged_sound_is_stepped_over(tmp_path: Path, target: str, codec: str |
     assert re.fullmatch(rf"[1-9]\d* damaged packets of the other streams of {clip} were left out", report.notices[-1])
     assert len(read_packets(tmp_path / target, "audio")) > 5
     with pytest.raises(
-        InputError, match=r"is damaged: a packet at 0\.\d+ s of its other streams cannot be read; --on-"
+        InputError, match=r"is damaged: a packet at 0\.\d+ s of its other streams cannot be read; get it"
     ):
         upscale(Options(str(clip), str(tmp_path / f"2{target}"), encode=QUICK, streams=streams, on_corrupt="fail"))
 
@@ -328,7 +328,7 @@ def test_a_file_that_is_cut_off_is_told_at_once(
     report = upscale(Options(str(clip), str(tmp_path / "out.mkv"), encode=QUICK))
     assert report.damaged and 0 < report.frames_out < 30
     assert f"{clip} is cut off: it is shorter than it says, and its end is missing; get it again" in report.notices
-    with pytest.raises(InputError, match="is damaged: it is cut off, its end is missing; --on-corrupt skip"):
+    with pytest.raises(InputError, match="is damaged: it is cut off, its end is missing; get it again, or let"):
         Source(str(clip), index=read_index(str(clip)), on_corrupt="fail")
 
 

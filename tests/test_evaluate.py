@@ -295,7 +295,7 @@ def test_a_name_stays_in_its_cell() -> None:
     [
         ({"csv": "one", "json": "./one"}, errors.OutputError, "one, ./one: one file cannot hold two of --csv"),
         ({"csv": ""}, errors.UsageError, "--csv has an empty name, perhaps a variable of the shell: name a file"),
-        ({"json": "/dev/null"}, errors.OutputError, "/dev/null: is a folder, a pipe or a device: name a file"),
+        ({"json": "/dev/null"}, errors.OutputError, "/dev/null is a pipe or a device: name a file"),
         ({"csv": "-"}, errors.OutputError, "standard output carries the table: name a file in place of -"),
         ({"sheet": "sheet.jpg"}, errors.UsageError, "--sheet writes a PNG: give it an ending of .png, not sheet.jpg"),
         ({"lr": ""}, errors.InputError, "one of the names is empty"),

@@ -219,7 +219,7 @@ def test_a_named_pipe_is_neither_input_nor_output(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     with pytest.raises(InputError, match=r"is a pipe or a device: give it as standard input"):
         open_input(str(pipe))
-    with pytest.raises(OutputError, match=r"is a pipe or a device: name a file, or - \(with --format nut\) and send"):
+    with pytest.raises(OutputError, match=r"is a pipe or a device: name a file; into a pipe, rcan-video writes"):
         check_output("in.mp4", str(pipe), overwrite=True)
 
 
@@ -358,7 +358,7 @@ def test_damage_that_only_the_reader_of_the_sound_meets_is_told(tmp_path: Path) 
     packets = FilePackets(str(clip), [1], Window(), Damage(str(clip), "fail"))
     packets.container.close()
     packets.container = Cut()  # type: ignore[assignment]
-    with pytest.raises(InputError, match="its other streams can be read no further; --on-corrupt skip goes on"):
+    with pytest.raises(InputError, match="its other streams can be read no further; get it again, or let rcan-video"):
         packets()
 
 

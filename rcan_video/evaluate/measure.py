@@ -82,8 +82,6 @@ def _check_outputs(options: EvalOptions, items: list[Item]) -> None:
     targets = [target for target in named.values() if target is not None]
     if PIPE in targets:
         raise OutputError("standard output carries the table: name a file in place of -")
-    if devices := [target for target in targets if Path(target).exists() and not Path(target).is_file()]:
-        raise OutputError(f"{devices[0]}: is a folder, a pipe or a device: name a file")
     if len({Path(target).resolve() for target in targets}) < len(targets):
         raise OutputError(
             f"{', '.join(targets)}: one file cannot hold two of --csv, --json and --sheet; give each its own"

@@ -10,7 +10,7 @@ from pathlib import Path
 from rcan_video.engine.backend import open_backend, resolve_device
 from rcan_video.errors import UsageError
 from rcan_video.metrics import Pixels
-from rcan_video.network.catalog import entries, load_model
+from rcan_video.network.catalog import load_model
 from rcan_video.network.picture import PictureNet
 from rcan_video.options import EvalOptions, ModelOptions
 from rcan_video.resize import enlarge
@@ -40,10 +40,7 @@ def open_methods(options: EvalOptions) -> tuple[int, list[Method]]:
     networks = []
     backend = open_backend(resolve_device(options.device))  # also tells cuDNN that float32 means float32
     for model, name in zip(models, short_names(models), strict=True):
-        bundled = any(entry.name == model for entry in entries())
-        net = load_model(model, scale if bundled else options.scale).net
-        if scale not in (None, net.config.scale):
-            raise UsageError(f"{model} is for x{net.config.scale}, {models[0]} for x{scale}: measure them one by one")
+        net = load_model(model, scale).net
         scale = net.config.scale
         networks.append(Method(name, PictureNet(net, backend.device)))
         if options.self_ensemble:

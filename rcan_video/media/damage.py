@@ -97,7 +97,10 @@ class Damage:
 
     def _met(self, what: str) -> None:
         if self._policy == "fail":
-            raise InputError(f"{self._name} is damaged: {what}; --on-corrupt skip goes on with what can be read")
+            raise InputError(
+                f"{self._name} is damaged: {what}; get it again, or let rcan-video --on-corrupt skip go on with what "
+                "can be read"
+            )
 
 
 def _place(at: Fraction | None) -> str:

@@ -175,7 +175,7 @@ def _check_file(source: str, path: Path, target: str, *, overwrite: bool) -> Non
         raise OutputError(f"{target} is a directory: name a file in it")
     if path.exists() and not path.is_file():
         raise OutputError(
-            f"{target} is a pipe or a device: name a file, or - (with --format nut) and send standard output there"
+            f"{target} is a pipe or a device: name a file; into a pipe, rcan-video writes with - and --format nut"
         )
     folder = path.parent
     if not folder.is_dir():

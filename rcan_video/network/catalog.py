@@ -116,7 +116,7 @@ def load_model(model: str, scale: int | None = None) -> LoadedModel:
     own = loaded.scale
     if scale is not None and scale != own:
         raise WeightsError(
-            f"{model}: is a x{own} model, --scale asks for x{scale}; give --scale {own} or a model for x{scale}"
+            f"{model}: is a x{own} model, and x{scale} is asked for; give --scale {own} or a model for x{scale}"
         )
     return loaded
 

@@ -160,7 +160,7 @@ def _train(
                 scaler.scale(loss).backward()
             follow(average, net, step)
         move(net, movers, scaler)
-        losses += processes.mean(distance.detach())
+        losses += processes.mean(distance.detach())  # of all, as the state of one goes on for all
         step, summed = step + 1, summed + 1
         if journal and step == first:
             journal.warmed_up(step)

@@ -25,7 +25,7 @@ from rcan_video import durable
 from rcan_video.cache import folder as cache_folder
 from rcan_video.errors import InputError, OutputError, UsageError
 from rcan_video.metrics import Pixels
-from rcan_video.pictures import is_picture, planes_to_pixels, read_picture, undamaged
+from rcan_video.pictures import is_picture, planes_to_pixels, read_picture
 from rcan_video.resize import reduce
 from rcan_video.train.sharpen import VERSION, drawn, sharpen
 
@@ -108,11 +108,11 @@ def _decode(path: Path, stored: Path) -> None:
         return
     from rcan_video.media.decode import Source
 
-    with Source(str(path)) as source:
-        keep(stored, _runs(source, path))
+    with Source(str(path), on_corrupt="fail") as source:
+        keep(stored, _runs(source))
 
 
-def _runs(source: Source, path: Path) -> Iterator[Pixels]:
+def _runs(source: Source) -> Iterator[Pixels]:
     """Runs of ``RUN`` consecutive frames, evenly spread; of a shorter video the first frame alone."""
     source.leave_alpha_out()
     info = source.info
@@ -120,7 +120,7 @@ def _runs(source: Source, path: Path) -> Iterator[Pixels]:
     stride = max(RUN, (info.frames or _GUESSED_FRAMES) // _RUNS)
     run: list[Pixels] = []
     whole = 0
-    for frame in undamaged(source, path):
+    for frame in source.frames():
         if whole == _RUNS:
             return
         if frame.index % stride < RUN:
