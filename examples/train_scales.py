@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3, metavar="RATE")
     parser.add_argument("--batch", type=int, default=4, metavar="N")
     parser.add_argument("--patch", type=int, default=96, metavar="PIXELS")
-    parser.add_argument("--sharpen", type=float, default=2.4, metavar="AMOUNT")
+    parser.add_argument("--filtered", type=float, default=0.8, metavar="SHARE")
     parser.add_argument("--seed", type=int, default=1, metavar="N")
     parser.add_argument("--valid", metavar="FOLDER")
     parser.add_argument("--validate-every", type=int, default=500, metavar="N")
@@ -188,7 +188,8 @@ def main() -> None:
         decay=0.9,
         batch=args.batch,
         patch=args.patch,
-        sharpen=args.sharpen,
+        filtered=args.filtered,
+        uniform=True,
         optimizer="muon",
         factors=False,
         precision="bf16" if args.bf16 else "single",

@@ -251,7 +251,8 @@ class TrainOptions:
     rate rises for ``warmup`` iterations, stays, and falls on a cosine over the last ``decay`` (a share) of all.
     The loss is the L1 distance, or with ``squared`` the mean squared error; ``fourier`` weighs the L1 distance of the
     spectra in it. What is logged is the L1 distance.
-    With ``sharpen``, half of the patches are of originals blurred a little and sharpened, each by an amount up to it.
+    ``filtered`` is the share of clean patches whose originals are behind a random filter. ``uniform`` takes patches
+    from anywhere; otherwise those with more detail are preferred.
     ``teacher`` is a checkpoint whose pictures are aimed at as much as the originals.
     With the degradation "video", ``clean`` is the share of patches that is reduced alone, and ``sequences`` the number
     of short compressed clips; ``temporal`` weighs how much the error differs between two frames of one.
@@ -276,7 +277,8 @@ class TrainOptions:
     factors: bool = True
     init: tuple[str, ...] = ()
     teacher: str | None = None
-    sharpen: float = 0.0
+    filtered: float = 0.0
+    uniform: bool = False
     degradation: Degradation = "bicubic"
     clean: float = 0.3
     sequences: int = 2000

@@ -340,16 +340,16 @@ def test_a_body_for_two_scales(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Both files have it, all of it has learned, and a training that was cut off ends as one that was not."""
-    whole = scales_trained("whole", "--sharpen", "1")
+    whole = scales_trained("whole", "--filtered", "1")
     with monkeypatch.context() as cut:
         cut.setattr(train_scales, "say", lambda _, step, *__: 1 / 0 if step == 4 else None)
         with pytest.raises(ZeroDivisionError):
-            scales_trained("cut", "--sharpen", "1")
-    for other, words in (("--sharpen", "another x2 sharpen"), ("--lr", "another x2 learning_rate")):
+            scales_trained("cut", "--filtered", "1")
+    for other, words in (("--filtered", "another x2 filtered"), ("--lr", "another x2 learning_rate")):
         with pytest.raises(SystemExit):
-            scales_trained("cut", "--sharpen", "1", other, "0.5")
+            scales_trained("cut", "--filtered", "1", other, "0.5")
         assert words in capsys.readouterr().err
-    again = scales_trained("cut", "--sharpen", "1")
+    again = scales_trained("cut", "--filtered", "1")
     begun = load_model("fast", 2).net.state_dict()
     for name, tensor in whole[2].items():
         assert torch.equal(tensor, again[2][name]) and torch.equal(whole[3][name], again[3][name])
@@ -380,7 +380,8 @@ def train_scales_options(folder: Path) -> TrainOptions:
         patch=16,
         warmup=100,
         decay=0.9,
-        sharpen=2.4,
+        filtered=0.8,
+        uniform=True,
         seed=7,
         device="cpu",
         precision="single",

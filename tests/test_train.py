@@ -165,8 +165,8 @@ def test_a_state_of_another_training_is_refused(pictures: Path) -> None:
     trained(pictures)
     with pytest.raises(errors.UsageError, match=r"another learning_rate \(0.001, not 0.002\)"):
         trained(pictures, learning_rate=2e-3)
-    with pytest.raises(errors.UsageError, match=r"another sharpen \(None, not 0.5\)"):
-        trained(pictures, sharpen=0.5)
+    with pytest.raises(errors.UsageError, match=r"another filtered \(None, not 0.5\)"):
+        trained(pictures, filtered=0.5)
     (pictures / "3.png").write_bytes((pictures / "0.png").read_bytes())
     trained(pictures)  # the same content under another name as well: still the same training
     (pictures / "2.png").unlink()
@@ -425,7 +425,8 @@ def test_bf16_computes_the_body_alone_in_bfloat16(pictures: Path) -> None:
         ({"precision": "bf16"}, {"precision": "single"}, r"another precision \(bf16, not single\)"),
         ({"optimizer": "muon", "factors": False}, {"factors": False}, r"another optimizer \(muon, not adam\)"),
         ({"teacher": "fast"}, {}, r"another teacher \([0-9a-f]{64}, not None\)"),
-        ({"sharpen": 0.8}, {}, r"another sharpen \(0\.8, not None\)"),
+        ({"filtered": 0.8}, {}, r"another filtered \(0\.8, not None\)"),
+        ({"uniform": True}, {}, r"another uniform \(True, not None\)"),
     ],
 )
 def test_it_goes_on_exactly_however_it_trains(
@@ -756,13 +757,13 @@ def test_weights_of_one_colour_are_not_trained(pictures: Path) -> None:
 def test_a_checkpoint_tells_every_option_that_its_state_is_known_by(pictures: Path) -> None:
     checkpoint.save(RCAN(RCANConfig(1, 1, 8, 4)), pictures.parent / "first.safetensors")
     first = str(pictures.parent / "first.safetensors")
-    trained(pictures, sharpen=0.3, init=(first,), teacher=first)
+    trained(pictures, filtered=0.3, uniform=True, init=(first,), teacher=first)
     with safetensors.safe_open(pictures.parent / "out.safetensors", "pt") as file:
         story = json.loads(file.metadata()["training"])
     state = torch.load(pictures.parent / "out.safetensors.train" / "state.pt", weights_only=True)["recipe"]
     shape = {*asdict(RCANConfig()), "tail"}
-    assert set(state) - set(story) - shape == {"data", "sharpening"}
-    assert (story["sharpen"], story["init"]) == (0.3, "first.safetensors")
+    assert set(state) - set(story) - shape == {"data", "filters"}
+    assert (story["filtered"], story["uniform"], story["init"]) == (0.3, True, "first.safetensors")
 
 
 def test_numbers_of_torchrun_that_are_none_are_named(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -782,7 +783,7 @@ def test_states_of_before_an_option_that_is_off_go_on(pictures: Path) -> None:
     trained(pictures, decay=0.0)
     path = pictures.parent / "out.safetensors.train" / "state.pt"
     saved = torch.load(path, weights_only=True)
-    assert not {"sharpen", "teacher"} & set(saved["recipe"])
+    assert not {"filtered", "uniform", "teacher"} & set(saved["recipe"])
     saved["recipe"]["teacher"] = None  # as it was written once
     torch.save(saved, path)
     assert trained(pictures, decay=0.0, iterations=12).begun_at == 10
@@ -792,17 +793,17 @@ def test_states_of_before_an_option_that_is_off_go_on(pictures: Path) -> None:
         trained(pictures, decay=0.0)
 
 
-def test_a_state_of_before_another_sharpening_is_that_versions(pictures: Path) -> None:
-    trained(pictures, sharpen=0.8)
+def test_a_state_of_other_filters_is_that_versions(pictures: Path) -> None:
+    trained(pictures, filtered=0.8)
     path = pictures.parent / "out.safetensors.train" / "state.pt"
     saved = torch.load(path, weights_only=True)
-    saved["recipe"]["sharpening"] -= 1
+    saved["recipe"]["filters"] -= 1
     torch.save(saved, path)
-    with pytest.raises(errors.UsageError, match="that another version of this program began, with another sharpening;"):
-        trained(pictures, sharpen=0.8)
-    saved["recipe"]["sharpening"] += 1
+    with pytest.raises(errors.UsageError, match="that another version of this program began, with another filters;"):
+        trained(pictures, filtered=0.8)
+    saved["recipe"]["filters"] += 1
     torch.save(saved, path)
-    assert trained(pictures, sharpen=0.8, iterations=12).begun_at == 10
+    assert trained(pictures, filtered=0.8, iterations=12).begun_at == 10
 
 
 def test_half_an_environment_of_torchrun_is_named(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -884,8 +885,8 @@ def test_out_of_memory_is_said(pictures: Path, monkeypatch: pytest.MonkeyPatch) 
         (["nowhere", "out.safetensors", "--seed", "18446744073709551616"], 2, "--seed"),
         (["nowhere", "out.safetensors", "--lr", "nan"], 2, "'nan' is no number"),
         (["nowhere", "out.safetensors", "--fourier", "inf"], 2, "'inf' is no number"),
-        (["nowhere", "out.safetensors", "--sharpen", "nan"], 2, "'nan' is no number"),
-        (["nowhere", "out.safetensors", "--sharpen", "10.1"], 2, "--sharpen"),
+        (["nowhere", "out.safetensors", "--filtered", "nan"], 2, "'nan' is no number"),
+        (["nowhere", "out.safetensors", "--filtered", "1.1"], 2, "--filtered"),
     ],
 )
 def test_exit_codes(

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
@@ -27,13 +26,11 @@ from rcan_video.metrics import Pixels, psnr
 from rcan_video.network.fold import FoldedTail
 from rcan_video.network.rcan import RCAN, ChannelAttention, RCANConfig
 from rcan_video.resize import reduce
-from rcan_video.train import prepare as train_prepare
-from rcan_video.train import store, video
+from rcan_video.train import filters, store, video
 from rcan_video.train.data import Pair, Patches, Pool, detail, turned
 from rcan_video.train.loop import unsteadiness
 from rcan_video.train.prepare import prepare
 from rcan_video.train.reparam import collapsed, factorise
-from rcan_video.train.sharpen import Sharpening, drawn, sharpen
 from rcan_video.train.start import starting_point, structure
 from rcan_video.train.tails import official, short_form, shortened, standard_form
 
@@ -149,10 +146,11 @@ def test_what_is_validated_on_is_compressed_once(
 def test_the_video_degradation_mixes_clean_and_compressed(tmp_path: Path) -> None:
     needs_encoder("libx265")
     folder = write_textures(tmp_path / "pictures", 1, 400)
-    options = small_options(folder, degradation="video", sequences=3, valid=str(folder))
+    options = small_options(folder, degradation="video", sequences=3, valid=str(folder), filtered=0.8)
     prepared = prepare(options, lambda _: None)
     clean, made = prepared.patches.pools
-    assert (clean.share, made.share) == (0.3, 0.7) and made.pairs[0].lr.shape == (9, 192, 192, 3)
+    assert (clean.share, made.share) == (0.3, 0.7) and (clean.filtered, made.filtered) == (0.8, 0.0)
+    assert made.pairs[0].lr.shape == (9, 192, 192, 3)
     assert set(prepared.validation.sets) == {"psnr_y", "psnr_y_video"}
 
 
@@ -176,64 +174,6 @@ def test_files_are_decoded_once_and_known_by_their_content(tmp_path: Path, monke
     assert again.key == first[1].key and np.array_equal(again.reduced(3), first[1].reduced(3))
 
 
-def test_sharpening_is_what_it_says() -> None:
-    """A blur and an unsharp mask against their formula in float64, with Gaussians of its own; clipped, not wrapped."""
-    picture, how = texture(3, 48), Sharpening(blur=0.6, amount=1.7, halo=1.1)
-    blurred = _gaussian(picture.astype(np.float64), how.blur)
-    expected = np.clip(blurred + how.amount * (blurred - _gaussian(blurred, how.halo)), 0, 255)
-    found = sharpen(picture, how)
-    assert found.dtype == np.uint8 and (expected == 255).any() and (expected == 0).any()
-    assert np.abs(found - expected).max() < 1
-    assert np.array_equal(sharpen(picture, Sharpening(blur=0.0, amount=0.0, halo=1.1)), picture)
-    assert np.abs(sharpen(picture, Sharpening(blur=0.6, amount=0.0, halo=1.1)) - blurred).max() < 1
-
-
-def _gaussian(picture: npt.NDArray[np.float64], sigma: float) -> npt.NDArray[np.float64]:
-    reach = np.arange(-8, 9)
-    window = np.exp(-(reach**2) / (2 * sigma**2))
-    padded = np.pad(picture, ((8, 8), (8, 8), (0, 0)), mode="reflect")
-    for axis in (0, 1):
-        padded = np.apply_along_axis(np.convolve, axis, padded, window / window.sum(), "valid")
-    return padded
-
-
-def test_half_of_the_originals_is_sharpened_once_each_in_its_own_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = write_textures(tmp_path / "pictures", 3, 96)
-    clip = make_clip(tmp_path / "pictures" / "z.mkv", codec="ffv1", pix_fmt="bgr0", frames=12, size=(96, 96))
-    options = small_options(folder, sharpen=0.8, valid=str(folder))
-    prepared = prepare(options, lambda _: None)
-    (pool,) = prepared.patches.pools
-    ways = set()
-    for f in store.load([*sorted(folder.glob("*.png")), clip], tmp_path / "cache", lambda _: None):
-        how = drawn(f.key, 0.8)
-        assert 0 < how.amount < 0.8 and 0 <= how.blur <= 0.6 and 1 <= how.halo <= 2
-        expected = np.stack([sharpen(frame, how) for frame in f.frames])
-        (pair,) = [pair for pair in pool.pairs if np.array_equal(pair.hr, expected)]
-        assert np.array_equal(pair.lr, np.stack([reduce(frame, 2) for frame in expected]))
-        ways.add(how)
-        assert sum(np.array_equal(pair.hr, f.frames) for pair in pool.pairs) == 1  # as it is, as often
-    assert len(ways) == 4 and len(pool.pairs) == 8
-    # What is validated on is left alone, and so is the name of the content.
-    assert np.array_equal(prepared.validation.sets["psnr_y"][0].hr[0], texture(0, 96))
-    assert prepared.digest == prepare(replace(options, sharpen=0.0), lambda _: None).digest
-    monkeypatch.setattr(store, "sharpen", lambda *_: pytest.fail("sharpened again"))
-    prepare(options, lambda _: None)
-
-
-def test_compressed_sequences_are_of_sharpened_originals_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[Sequence[store.Footage]] = []
-    monkeypatch.setattr(train_prepare, "compressed_pairs", lambda footage, *_: given.append(footage) or [])
-    folder = write_textures(tmp_path / "pictures", 1, 400)
-    with pytest.raises(ValueError, match="a pool without pairs"):
-        prepare(small_options(folder, degradation="video", sharpen=0.8), lambda _: None)
-    ((original, sharpened),) = given
-    assert np.array_equal(original.frames[0], texture(0, 400))
-    assert sharpened.key == f"{original.key}-sharpened-2-0.8"  # part of what the cache calls the sequences by
-    assert np.abs(sharpened.frames.astype(int) - original.frames).mean() > 0.5
-
-
 @pytest.mark.parametrize(
     "damage",
     [
@@ -246,9 +186,9 @@ def test_compressed_sequences_are_of_sharpened_originals_too(tmp_path: Path, mon
     ],
     ids=["empty", "zip", "header", "cut off", "other size", "other type"],
 )
-@pytest.mark.parametrize("name", ["hr.npy", "bicubic-x2.npy", "sharpened-2-0.5/hr.npy"])
+@pytest.mark.parametrize("name", ["hr.npy", "bicubic-x2.npy"])
 def test_damage_in_the_cache_is_named(name: str, damage: Callable[[Path], None], tmp_path: Path) -> None:
-    options = small_options(write_textures(tmp_path / "pictures", 1), sharpen=0.5 if "sharpened" in name else 0.0)
+    options = small_options(write_textures(tmp_path / "pictures", 1))
     prepare(options, lambda _: None)
     if name == "hr.npy":  # what is made from it knows the size that it had
         options = replace(options, patch=8)
@@ -281,7 +221,11 @@ def test_what_killed_processes_left_is_cleared_away(tmp_path: Path) -> None:
     picture = write_textures(tmp_path / "pictures", 1) / "0.png"
     cache = tmp_path / "cache"
     (first,) = store.load([picture], cache, lambda _: None)
-    old, young, foreign = first.folder / "sharpened" / ".hr.1.part", first.folder / ".hr.2.part", cache / ".film.part"
+    old, young, foreign = (
+        first.folder / "of another version" / ".hr.1.part",
+        first.folder / ".hr.2.part",
+        cache / ".film.part",
+    )
     old.parent.mkdir()
     for part in (old, young, foreign):
         part.write_bytes(b"half")
@@ -420,9 +364,100 @@ def test_detail_is_preferred() -> None:
     assert busy > 0.7  # 0.57 of all places
 
 
+def test_places_are_uniform_where_that_is_asked_for() -> None:
+    picture = np.full((1, 40, 80, 3), 128, np.uint8)
+    picture[:, :, 40:] = texture(0, 40)
+    found = Patches([Pool([Pair(picture, picture)])], 1, 10, seed=1, uniform=True).batch(0, range(400))[0]
+    busy = sum(detail(patch.permute(1, 2, 0).numpy()) > 0 for patch in found) / 400
+    assert busy == pytest.approx(0.57, abs=0.06)
+
+
 def test_positions_are_eight() -> None:
     picture = texture(0, 8)
     assert len({turned(picture, k).tobytes() for k in range(8)}) == 8 and turned(picture, 0) is picture
+
+
+# --- filters ----------------------------------------------------------------------------------------------------------
+
+
+def test_gains_are_what_they_say() -> None:
+    """A lift around the center that stays behind it, and a loss towards the finest detail, in float64."""
+    draws = np.random.default_rng(3)
+    spans = ((-1, 6), (0.2, 0.34), (0.08, 0.16), (0, 1), (0, 8), (0.3, 0.42))
+    lift, center, width, shelf, loss, edge = (draws.uniform(*span) for span in spans)
+    found = filters.response(64, np.random.default_rng(3))
+    assert found.shape == (64, 33)
+    for y, x in ((0, 0), (0, 9), (20, 0), (7, 18), (0, 32), (32, 32)):
+        f = np.hypot(y, x) / 64
+        bell = np.exp(-((f - center) ** 2) / (2 * width**2))
+        hill = max(bell, shelf + (1 - shelf) * bell) if f > center else bell
+        decibels = lift * hill - loss * min(max((f - edge) / (0.5 - edge), 0), 1.4)
+        assert 20 * np.log10(found[y, x]) == pytest.approx(decibels, abs=1e-4)
+        assert found[-y, x] == found[y, x]
+    loudest = [filters.response(64, np.random.default_rng(seed))[0].max() for seed in range(200)]
+    assert 1.9 < max(loudest) <= 10 ** (6 / 20) + 1e-4 and min(loudest) < 1
+
+
+def test_a_filter_multiplies_the_spectrum() -> None:
+    """A wave comes out as high as its gain makes it and where it was, all else gone; rounded and clipped."""
+    wave = np.cos(2 * np.pi * 9 * np.arange(64) / 64)[None, :, None] * np.ones((64, 1, 3))
+    gains = np.zeros((64, 33), np.float32)
+    gains[0, 0], gains[0, 9] = 1.0, 1.5
+    slow = 20 * np.sin(2 * np.pi * np.arange(64) / 64)[:, None, None]
+    picture = np.rint(128 + 40 * wave + slow).astype(np.uint8)
+    assert np.abs(filters.apply(picture, gains).astype(float) - (128 + 60 * wave)).max() <= 1.5
+    assert np.array_equal(filters.apply(picture, np.ones((64, 33), np.float32)), picture)
+    gains[0, 9] = 5.0
+    assert {0, 255} <= set(filters.apply(picture, gains).flat)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_a_filtered_patch_is_of_its_place_and_reduced_from_it(scale: int) -> None:
+    side = 40 * scale
+    picture = texture(5, side)
+    for seed, place in enumerate(((0, 0), (40 - 12, 3), (14, 40 - 12))):  # two of them at edges
+        small, large = filters.filtered_patch(picture, place, 12, scale, np.random.default_rng(seed))
+        margin = 16 // scale * scale
+        around = np.pad(picture, ((margin,) * 2, (margin,) * 2, (0, 0)), mode="symmetric")
+        y, x, extent = place[0] * scale, place[1] * scale, 12 * scale + 2 * margin
+        gains = filters.response(extent, np.random.default_rng(seed))
+        expected = filters.apply(around[y : y + extent, x : x + extent], gains)
+        assert np.array_equal(large, expected[margin:-margin, margin:-margin])
+        assert np.array_equal(small, reduce(expected, scale)[margin // scale :, margin // scale :][:12, :12])
+        assert np.array_equal(small[2:-2, 2:-2], reduce(large, scale)[2:-2, 2:-2])
+
+
+def test_a_share_of_patches_is_filtered_each_in_its_own_way() -> None:
+    picture = texture(2, 64)[None]
+    pair = Pair(reduce(picture[0], 2)[None], picture)
+    plain, mixed = (Patches([Pool([pair], filtered=f)], 2, 10, seed=4, uniform=True) for f in (0.0, 0.25))
+    small, large = mixed.batch(0, range(200))
+    views = {view.tobytes() for view in _views(pair.lr[0], 10)}
+    changed = [s.permute(1, 2, 0).numpy().tobytes() not in views for s in small]
+    assert sum(changed) / 200 == pytest.approx(0.25, abs=0.08)
+    assert all(s.permute(1, 2, 0).numpy().tobytes() in views for s in plain.batch(0, range(50))[0])
+    again = mixed.batch(0, range(200))
+    assert torch.equal(again[0], small) and torch.equal(again[1], large)
+
+
+def _views(picture: Pixels, size: int) -> Iterator[Pixels]:
+    for y in range(picture.shape[0] - size + 1):
+        for x in range(picture.shape[1] - size + 1):
+            for position in range(8):
+                yield turned(picture[y : y + size, x : x + size], position)
+
+
+def test_two_frames_of_a_sequence_are_behind_the_same_filter() -> None:
+    frames = np.stack([texture(1, 48)] * 3)
+    frames[1:] = 255 - frames[1:]
+    sequences = Pair(np.stack([reduce(frame, 2) for frame in frames]), frames, run=3)
+    pool = Pool([sequences], filtered=1.0)
+    small, large = Patches([pool], 2, 12, seed=1, frames=2).batch(0, range(20))
+    alone = Patches([pool], 2, 12, seed=1, frames=2).batch(0, range(0, 20, 2))
+    assert torch.equal(alone[0], small[0::2]) and torch.equal(alone[1], large[0::2])
+    still = Pair(sequences.lr[:1], frames[:1])
+    small, large = Patches([Pool([still], filtered=1.0)], 2, 12, seed=1, frames=2).batch(0, range(20))
+    assert torch.equal(small[0::2], small[1::2]) and torch.equal(large[0::2], large[1::2])
 
 
 # --- reparam, tails, start --------------------------------------------------------------------------------------------

@@ -61,11 +61,12 @@ def _default(name: str) -> dict[str, Any]:
     "--teacher", type=ModelName(), metavar="NAME|PATH", help="Checkpoint, best a larger one, to aim at as well."
 )
 @click.option(
-    "--sharpen",
-    type=Number(0, 10),
-    **_default("sharpen"),
-    help="Half of the patches are of originals blurred a little, then sharpened by at most this.",
+    "--filtered",
+    type=Number(0, 1),
+    **_default("filtered"),
+    help="Share of patches of originals behind a random filter, as of lenses and sharpening.",
 )
+@click.option("--uniform", is_flag=True, help="Patches from anywhere, not rather from where there is detail.")
 @click.option(
     "--degradation",
     type=click.Choice(["bicubic", "video"]),

@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 from rcan_video.metrics import Pixels
+from rcan_video.train.filters import filtered_patch
 
-_CANDIDATES = 2  # places that are looked at for each patch; the one with the most detail is taken
+_CANDIDATES = (
+    2  # places that are looked at for each patch, unless any is as good; the one with the most detail is taken
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +33,19 @@ class Pair:
 
 
 class Pool:
-    """Pairs that one kind of degradation has made, ``share`` (0..1) of all patches.
+    """Pairs that one kind of degradation has made, ``share`` (0..1) of all patches; ``filtered`` of these (0..1) are
+    behind a random filter, and reduced anew.
 
     A pair is drawn by the square root of its pixels: large pictures more often, but not so much more that they
     crowd out the others.
     """
 
-    def __init__(self, pairs: Sequence[Pair], share: float = 1.0) -> None:
+    def __init__(self, pairs: Sequence[Pair], share: float = 1.0, filtered: float = 0.0) -> None:
         if not pairs:
             raise ValueError("a pool without pairs")
         self.pairs = tuple(pairs)
         self.share = share
+        self.filtered = filtered
         weights = np.sqrt([float(np.prod(pair.lr.shape[:3])) for pair in self.pairs])
         self._edges = np.cumsum(weights) / weights.sum()
 
@@ -54,14 +59,18 @@ class Patches:
 
     All pairs must be at least as large. ``seed`` makes another training of the same data. With ``frames`` 2, places
     2k and 2k + 1 of a batch are the same part of two frames of a sequence, or of one frame where there is no other.
+    Detail is preferred, unless ``uniform``.
     """
 
-    def __init__(self, pools: Sequence[Pool], scale: int, patch: int, seed: int, frames: int = 1) -> None:
+    def __init__(
+        self, pools: Sequence[Pool], scale: int, patch: int, seed: int, *, frames: int = 1, uniform: bool = False
+    ) -> None:
         self.pools = tuple(pools)
         self.scale = scale
         self.patch = patch
         self.seed = seed
         self.frames = frames
+        self.candidates = 1 if uniform else _CANDIDATES
         shares = np.array([pool.share for pool in pools])
         self._edges = np.cumsum(shares) / shares.sum()
 
@@ -78,13 +87,16 @@ class Patches:
         frame = int(rng.integers(len(pair.lr)))
         lr = pair.lr[frame]
         size, scale = self.patch, self.scale
-        tops = rng.integers(lr.shape[0] - size + 1, size=_CANDIDATES).tolist()
-        lefts = rng.integers(lr.shape[1] - size + 1, size=_CANDIDATES).tolist()
+        tops = rng.integers(lr.shape[0] - size + 1, size=self.candidates).tolist()
+        lefts = rng.integers(lr.shape[1] - size + 1, size=self.candidates).tolist()
         places = zip(tops, lefts, strict=True)
         y, x = max(places, key=lambda place: detail(lr[place[0] : place[0] + size, place[1] : place[1] + size]))
         shown = frame - frame % pair.run + (frame + later) % pair.run
-        small = pair.lr[shown][y : y + size, x : x + size]
-        large = pair.hr[shown][y * scale : (y + size) * scale, x * scale : (x + size) * scale]
+        if pool.filtered and rng.random() < pool.filtered:
+            small, large = filtered_patch(pair.hr[shown], (y, x), size, scale, rng)
+        else:
+            small = pair.lr[shown][y : y + size, x : x + size]
+            large = pair.hr[shown][y * scale : (y + size) * scale, x * scale : (x + size) * scale]
         position = int(rng.integers(8))
         return turned(small, position), turned(large, position)
 

@@ -20,8 +20,8 @@ from rcan_video.train.video import compressed_examples, compressed_pairs
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """``digest`` names the content that was given, whatever its files are called and whatever ``sharpen`` makes of it;
-    ``description`` is for people."""
+    """``digest`` names the content that was given, whatever its files are called; ``description`` is for
+    people."""
 
     patches: Patches
     validation: Validation
@@ -47,16 +47,14 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
             "give larger pictures or a smaller --patch"
         )
     digest = hashlib.sha256("".join(f.key for f in footage).encode()).hexdigest()
-    originals, clean = [], []
+    clean = []
     for number, f in enumerate(footage, 1):
         say(f"reducing {number}/{len(footage)}: {f.path.name}")
-        for original in (f, f.sharpened(options.sharpen)) if options.sharpen else (f,):
-            originals.append(original)
-            clean.append(Pair(original.reduced(options.scale), original.frames))
-    pools = [Pool(clean)]
+        clean.append(Pair(f.reduced(options.scale), f.frames))
+    pools = [Pool(clean, filtered=options.filtered)]
     if options.degradation == "video":
-        made = compressed_pairs(originals, options.scale, options.sequences, options.seed, cache, say)
-        pools = [Pool(clean, options.clean), Pool(made, 1 - options.clean)]
+        made = compressed_pairs(footage, options.scale, options.sequences, options.seed, cache, say)
+        pools = [Pool(clean, options.clean, options.filtered), Pool(made, 1 - options.clean)]
     validation: dict[str, Sequence[Pair]] = {}
     if options.valid is not None:
         enough = 4 * options.scale  # a border of ``scale`` does not count
@@ -68,7 +66,14 @@ def prepare(options: TrainOptions, say: Callable[[str], None]) -> Prepared:
             validation["psnr_y_video"] = compressed_examples(others, options.scale, cache, say)
     pixels = sum(f.frames.shape[0] * f.frames.shape[1] * f.frames.shape[2] for f in footage)
     return Prepared(
-        patches=Patches(pools, options.scale, options.patch, options.seed, frames=2 if options.temporal else 1),
+        patches=Patches(
+            pools,
+            options.scale,
+            options.patch,
+            options.seed,
+            frames=2 if options.temporal else 1,
+            uniform=options.uniform,
+        ),
         validation=Validation(validation),
         digest=digest,
         description=f"{len(footage)} files, {pixels / 1e6:.0f} megapixels",

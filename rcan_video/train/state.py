@@ -89,7 +89,7 @@ class StateFolder:
             raise WeightsError(f"{path}: is damaged; delete it to begin again ({type(error).__name__})") from error
         for name in self.recipe | recipe:
             both, same = name in recipe and name in self.recipe, recipe.get(name) == self.recipe.get(name)
-            if not (both or name in WHERE_ON) or (both and name == "sharpening" and not same):  # no option has a say
+            if not (both or name in WHERE_ON) or (both and name == "filters" and not same):  # no option has a say
                 how = "with another" if both else "with" if name in recipe else "without"
                 raise UsageError(
                     f"{self.folder}: holds a training that another version of this program began, {how} {name}; "

@@ -2,7 +2,6 @@
 
     <cache>/<sha256 of the file>/hr.npy             (T, H, W, 3) uint8; T is 1 for a picture
                                  bicubic-x2.npy     the same, reduced
-                                 sharpened-2-2.4/   both, of sharpened originals: version, strongest amount
 
 A folder that is there is complete as far as it goes: every file gets its name when it is whole.
 """
@@ -27,7 +26,6 @@ from rcan_video.errors import InputError, OutputError, UsageError
 from rcan_video.metrics import Pixels
 from rcan_video.pictures import is_picture, planes_to_pixels, read_picture
 from rcan_video.resize import reduce
-from rcan_video.train.sharpen import VERSION, drawn, sharpen
 
 if TYPE_CHECKING:
     from rcan_video.media.decode import Source
@@ -63,15 +61,6 @@ class Footage:
             keep(path, (reduce(frame, scale) for frame in self.frames))
         height, width = self.frames.shape[1:3]
         return mapped(path, (len(self.frames), height // scale, width // scale, 3))
-
-    def sharpened(self, strongest: float) -> Footage:
-        """The same, all frames sharpened alike, by an amount of at most ``strongest``."""
-        name = f"sharpened-{VERSION}-{strongest!r}"
-        path = self.folder / name / "hr.npy"
-        if not path.exists():
-            how = drawn(self.key, strongest)
-            keep(path, (sharpen(frame, how) for frame in self.frames))
-        return Footage(self.path, f"{self.key}-{name}", mapped(path, self.frames.shape), path.parent)
 
 
 def default_cache() -> Path:
@@ -205,8 +194,7 @@ def clear(folder: Path) -> None:
 
 
 def allow_many_files() -> None:
-    """Each picture is mapped twice, sharpened four times, and each map holds a file open: take as many as this system
-    grants a process."""
+    """Each picture is mapped twice, and each map holds a file open: take as many as this system grants a process."""
     try:
         import resource
     except ImportError:  # Windows, which has no such limit
