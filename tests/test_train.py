@@ -762,7 +762,7 @@ def test_a_checkpoint_tells_every_option_that_its_state_is_known_by(pictures: Pa
         story = json.loads(file.metadata()["training"])
     state = torch.load(pictures.parent / "out.safetensors.train" / "state.pt", weights_only=True)["recipe"]
     shape = {*asdict(RCANConfig()), "tail"}
-    assert set(state) - set(story) - shape == {"data", "filters"}
+    assert set(state) - set(story) - shape == {"data", "filtering"}
     assert (story["filtered"], story["uniform"], story["init"]) == (0.3, True, "first.safetensors")
 
 
@@ -797,13 +797,25 @@ def test_a_state_of_other_filters_is_that_versions(pictures: Path) -> None:
     trained(pictures, filtered=0.8)
     path = pictures.parent / "out.safetensors.train" / "state.pt"
     saved = torch.load(path, weights_only=True)
-    saved["recipe"]["filters"] -= 1
+    saved["recipe"]["filtering"] -= 1
     torch.save(saved, path)
-    with pytest.raises(errors.UsageError, match="that another version of this program began, with another filters;"):
+    with pytest.raises(errors.UsageError, match="that another version of this program began, with another filtering;"):
         trained(pictures, filtered=0.8)
-    saved["recipe"]["filters"] += 1
+    saved["recipe"]["filtering"] += 1
     torch.save(saved, path)
     assert trained(pictures, filtered=0.8, iterations=12).begun_at == 10
+
+
+def test_a_state_with_an_option_that_is_no_more_is_that_versions(pictures: Path) -> None:
+    """Whatever is given in its place: what it was begun with cannot be given."""
+    trained(pictures)
+    path = pictures.parent / "out.safetensors.train" / "state.pt"
+    saved = torch.load(path, weights_only=True)
+    saved["recipe"] |= {"sharpen": 2.4, "sharpening": 2}
+    torch.save(saved, path)
+    for given in ({}, {"filtered": 0.8}):
+        with pytest.raises(errors.UsageError, match="that another version of this program began, with sharpen; go on"):
+            trained(pictures, **given)
 
 
 def test_half_an_environment_of_torchrun_is_named(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

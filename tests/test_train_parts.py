@@ -6,7 +6,7 @@ import math
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from rcan_video.metrics import Pixels, psnr
 from rcan_video.network.fold import FoldedTail
 from rcan_video.network.rcan import RCAN, ChannelAttention, RCANConfig
 from rcan_video.resize import reduce
+from rcan_video.train import data as train_data
 from rcan_video.train import filters, store, video
 from rcan_video.train.data import Pair, Patches, Pool, detail, turned
 from rcan_video.train.loop import unsteadiness
@@ -221,12 +222,7 @@ def test_what_killed_processes_left_is_cleared_away(tmp_path: Path) -> None:
     picture = write_textures(tmp_path / "pictures", 1) / "0.png"
     cache = tmp_path / "cache"
     (first,) = store.load([picture], cache, lambda _: None)
-    old, young, foreign = (
-        first.folder / "of another version" / ".hr.1.part",
-        first.folder / ".hr.2.part",
-        cache / ".film.part",
-    )
-    old.parent.mkdir()
+    old, young, foreign = first.folder / ".hr.1.part", first.folder / ".hr.2.part", cache / ".film.part"
     for part in (old, young, foreign):
         part.write_bytes(b"half")
     for part in (old, foreign):
@@ -411,53 +407,82 @@ def test_a_filter_multiplies_the_spectrum() -> None:
     assert {0, 255} <= set(filters.apply(picture, gains).flat)
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4, 8])
-def test_a_filtered_patch_is_of_its_place_and_reduced_from_it(scale: int) -> None:
-    side = 40 * scale
-    picture = texture(5, side)
-    for seed, place in enumerate(((0, 0), (40 - 12, 3), (14, 40 - 12))):  # two of them at edges
-        small, large = filters.filtered_patch(picture, place, 12, scale, np.random.default_rng(seed))
-        margin = 16 // scale * scale
-        around = np.pad(picture, ((margin,) * 2, (margin,) * 2, (0, 0)), mode="symmetric")
-        y, x, extent = place[0] * scale, place[1] * scale, 12 * scale + 2 * margin
-        gains = filters.response(extent, np.random.default_rng(seed))
-        expected = filters.apply(around[y : y + extent, x : x + extent], gains)
-        assert np.array_equal(large, expected[margin:-margin, margin:-margin])
-        assert np.array_equal(small, reduce(expected, scale)[margin // scale :, margin // scale :][:12, :12])
-        assert np.array_equal(small[2:-2, 2:-2], reduce(large, scale)[2:-2, 2:-2])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("place", [(0, 0), (14, 10), (28, 19)], ids=["corner", "inside", "other corner"])
+def test_a_filtered_patch_is_of_its_place_and_reduced_from_it(place: tuple[int, int], scale: int) -> None:
+    picture = texture(5, 41 * scale)[: 40 * scale + 1, : 32 * scale - 1]  # 40 x 31 small pixels, and some beyond
+    small, large = filters.filtered_patch(picture, place, 12, scale, np.random.default_rng(1))
+    margin = 16 // scale * scale
+    around = np.pad(picture, ((margin,) * 2, (margin,) * 2, (0, 0)), mode="symmetric")
+    y, x, extent = place[0] * scale, place[1] * scale, 12 * scale + 2 * margin
+    expected = filters.apply(around[y : y + extent, x : x + extent], filters.response(extent, np.random.default_rng(1)))
+    assert np.array_equal(large, expected[margin:-margin, margin:-margin])
+    assert np.array_equal(small, reduce(expected, scale)[margin // scale :, margin // scale :][:12, :12])
+    assert np.array_equal(small[2:-2, 2:-2], reduce(large, scale)[2:-2, 2:-2])
 
 
-def test_a_share_of_patches_is_filtered_each_in_its_own_way() -> None:
-    picture = texture(2, 64)[None]
-    pair = Pair(reduce(picture[0], 2)[None], picture)
-    plain, mixed = (Patches([Pool([pair], filtered=f)], 2, 10, seed=4, uniform=True) for f in (0.0, 0.25))
-    small, large = mixed.batch(0, range(200))
-    views = {view.tobytes() for view in _views(pair.lr[0], 10)}
-    changed = [s.permute(1, 2, 0).numpy().tobytes() not in views for s in small]
-    assert sum(changed) / 200 == pytest.approx(0.25, abs=0.08)
-    assert all(s.permute(1, 2, 0).numpy().tobytes() in views for s in plain.batch(0, range(50))[0])
-    again = mixed.batch(0, range(200))
-    assert torch.equal(again[0], small) and torch.equal(again[1], large)
+def test_a_picture_of_one_patch_is_filtered_as_well() -> None:
+    picture = texture(5, 24)
+    small, large = filters.filtered_patch(picture, (0, 0), 12, 2, np.random.default_rng(1))
+    gains = filters.response(56, np.random.default_rng(1))
+    around = np.pad(picture, ((16, 16), (16, 16), (0, 0)), mode="symmetric")
+    assert np.array_equal(large, filters.apply(around, gains)[16:-16, 16:-16]) and small.shape == (12, 12, 3)
 
 
-def _views(picture: Pixels, size: int) -> Iterator[Pixels]:
-    for y in range(picture.shape[0] - size + 1):
-        for x in range(picture.shape[1] - size + 1):
-            for position in range(8):
-                yield turned(picture[y : y + size, x : x + size], position)
+Call = tuple[Pixels, tuple[int, int], int, int, tuple[float, ...]]
 
 
-def test_two_frames_of_a_sequence_are_behind_the_same_filter() -> None:
-    frames = np.stack([texture(1, 48)] * 3)
-    frames[1:] = 255 - frames[1:]
-    sequences = Pair(np.stack([reduce(frame, 2) for frame in frames]), frames, run=3)
-    pool = Pool([sequences], filtered=1.0)
-    small, large = Patches([pool], 2, 12, seed=1, frames=2).batch(0, range(20))
-    alone = Patches([pool], 2, 12, seed=1, frames=2).batch(0, range(0, 20, 2))
-    assert torch.equal(alone[0], small[0::2]) and torch.equal(alone[1], large[0::2])
-    still = Pair(sequences.lr[:1], frames[:1])
-    small, large = Patches([Pool([still], filtered=1.0)], 2, 12, seed=1, frames=2).batch(0, range(20))
-    assert torch.equal(small[0::2], small[1::2]) and torch.equal(large[0::2], large[1::2])
+@pytest.fixture
+def filtered(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """Every filter that is asked for, with numbers that it would have drawn; nothing is changed."""
+    calls: list[Call] = []
+
+    def fake(
+        picture: Pixels, place: tuple[int, int], size: int, scale: int, rng: np.random.Generator
+    ) -> tuple[Pixels, Pixels]:
+        calls.append((picture, place, size, scale, tuple(rng.random(6))))
+        y, x = place
+        large = picture[y * scale : (y + size) * scale, x * scale : (x + size) * scale]
+        return large[::scale, ::scale], large
+
+    monkeypatch.setattr(train_data, "filtered_patch", fake)
+    return calls
+
+
+def test_a_share_of_patches_is_filtered_each_in_its_own_way(filtered: list[Call]) -> None:
+    wide = addressed_pair(60, 2, 0)
+    wide = Pair(wide.lr[:, :40], wide.hr[:, :80])
+    pools = [Pool([wide], 0.5, filtered=0.5), Pool([addressed_pair(40, 2, 1)], 0.5)]
+    small, large = Patches(pools, 2, 10, seed=1).batch(0, range(400))
+    assert torch.equal(large, small.repeat_interleave(2, 2).repeat_interleave(2, 3))  # of one place, in one position
+    assert len(filtered) / 400 == pytest.approx(0.25, abs=0.06)  # of the second pool none
+    assert {picture[0, 0, 2] for picture, *_ in filtered} == {0}
+    assert {(size, scale) for _, _, size, scale, _ in filtered} == {(10, 2)}
+    corners = {tuple(s[:2].flatten(1).min(1).values.tolist()) for s in small if s[2, 0, 0] == 0}
+    assert {place for _, place, *_ in filtered} <= corners and len({place for _, place, *_ in filtered}) > 50
+    assert len({draws for *_, draws in filtered}) == len(filtered)
+
+
+def test_two_frames_of_a_sequence_are_behind_the_same_filter(filtered: list[Call]) -> None:
+    lr = np.concatenate([addressed_pair(40, 2, mark).lr for mark in range(3)])
+    sequences = Pair(lr, lr.repeat(2, 1).repeat(2, 2), run=3)
+    Patches([Pool([sequences], filtered=1.0)], 2, 10, seed=1, frames=2).batch(0, range(40))
+    seen = set()
+    for (one, place, *_, draws), (two, its_place, *_, its_draws) in zip(filtered[0::2], filtered[1::2], strict=True):
+        assert place == its_place and draws == its_draws
+        seen.add((int(one[0, 0, 2]), int(two[0, 0, 2])))
+    assert seen == {(0, 1), (1, 2), (2, 0)}
+
+
+def test_pictures_to_train_on_are_filtered_and_those_to_validate_on_are_not(tmp_path: Path) -> None:
+    folder = write_textures(tmp_path / "pictures", 2)
+    options = small_options(folder, filtered=0.8, uniform=True, valid=str(folder))
+    prepared = prepare(options, lambda _: None)
+    assert [pool.filtered for pool in prepared.patches.pools] == [0.8] and prepared.patches.candidates == 1
+    assert np.array_equal(prepared.validation.sets["psnr_y"][0].hr[0], texture(0))
+    plain = prepare(replace(options, filtered=0.0, uniform=False), lambda _: None)
+    assert [pool.filtered for pool in plain.patches.pools] == [0.0] and plain.patches.candidates == 2
+    assert plain.digest == prepared.digest
 
 
 # --- reparam, tails, start --------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def _default(name: str) -> dict[str, Any]:
     "--filtered",
     type=Number(0, 1),
     **_default("filtered"),
-    help="Share of patches of originals behind a random filter, as of lenses and sharpening.",
+    help="Share of the clean patches whose originals are behind a random filter.",
 )
 @click.option("--uniform", is_flag=True, help="Patches from anywhere, not rather from where there is detail.")
 @click.option(

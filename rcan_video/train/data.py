@@ -17,9 +17,8 @@ from torch import Tensor
 from rcan_video.metrics import Pixels
 from rcan_video.train.filters import filtered_patch
 
-_CANDIDATES = (
-    2  # places that are looked at for each patch, unless any is as good; the one with the most detail is taken
-)
+# Places that are looked at for each patch; the one with the most detail is taken.
+_CANDIDATES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class Patches:
 
     All pairs must be at least as large. ``seed`` makes another training of the same data. With ``frames`` 2, places
     2k and 2k + 1 of a batch are the same part of two frames of a sequence, or of one frame where there is no other.
-    Detail is preferred, unless ``uniform``.
+    Of two places the one with more detail is taken; with ``uniform``, any.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from typing import Any
 
 from rcan_video.network.catalog import LoadedModel
 from rcan_video.options import TrainOptions
-from rcan_video.train.filters import VERSION
+from rcan_video.train.filters import VERSION as FILTERS_VERSION
 from rcan_video.train.init import Init
 from rcan_video.train.start import Structure
 
@@ -19,7 +19,7 @@ _VIDEO = ("clean", "sequences", "temporal")  # with that degradation alone
 _SWITCHES = ("filtered", "uniform", "equivariant", "squared", "compile")  # where they are on; compiled rounds otherwise
 _SOURCES = ("init", "teacher")
 
-WHERE_ON = (*_SWITCHES, "filters", *_SOURCES)
+WHERE_ON = (*_SWITCHES, "filtering", *_SOURCES)
 """Parts of a recipe that are there only where they are on: what a program of today knows and one of yesterday did not
 is no other training as long as it is off."""
 
@@ -43,6 +43,6 @@ def recipe(
     """The same with the structure, and ``data`` and checkpoints by their contents."""
     found = chosen(options) | asdict(shape.config) | {"tail": shape.tail, "data": data}
     if options.filtered:
-        found["filters"] = VERSION
+        found["filtering"] = FILTERS_VERSION
     sources = zip(_SOURCES, (init, teacher), strict=True)
     return found | {name: model.sha256 for name, model in sources if model}

@@ -87,9 +87,9 @@ class StateFolder:
             recipe = dict(saved.pop("recipe"))
         except Exception as error:  # bytes that are damaged drive the unpickler into errors of any class
             raise WeightsError(f"{path}: is damaged; delete it to begin again ({type(error).__name__})") from error
-        for name in self.recipe | recipe:
+        for name in recipe | self.recipe:  # what is no option any more first: that cannot be given
             both, same = name in recipe and name in self.recipe, recipe.get(name) == self.recipe.get(name)
-            if not (both or name in WHERE_ON) or (both and name == "filters" and not same):  # no option has a say
+            if not (both or name in WHERE_ON) or (both and name == "filtering" and not same):  # no option has a say
                 how = "with another" if both else "with" if name in recipe else "without"
                 raise UsageError(
                     f"{self.folder}: holds a training that another version of this program began, {how} {name}; "

@@ -187,7 +187,7 @@ def _write_header(file: FileIO, shape: tuple[int, ...]) -> None:
 def clear(folder: Path) -> None:
     """Remove what processes that were killed have left half written in ``folder``, one of the cache's own: above it may
     lie what is nobody's business here."""
-    for part in folder.rglob(".*.part"):
+    for part in folder.glob(".*.part"):
         with suppress(OSError):
             if part.stat().st_mtime < time.time() - _STALE:
                 part.unlink()
