@@ -3,9 +3,8 @@
     python examples/train_scales.py PICTURES... OUT --init weights/base-x3.safetensors --teacher base --valid HELD_OUT
 
 The scales take turns, each with a tail of its own (after MDSR, arXiv 1707.02921); the body, and the head, see them all.
-Patches are from anywhere, as with --uniform there. Writes OUT-x2.safetensors and so on, each a plain RCAN as
-rcan-video-train makes it. The same command goes on where it was cut off, from the folder OUT.train, where it keeps its
-state at each validation.
+Writes OUT-x2.safetensors and so on, each a plain RCAN as rcan-video-train makes it. The same command goes on where it
+was cut off, from the folder OUT.train, where it keeps its state at each validation.
 """
 
 from __future__ import annotations
@@ -190,7 +189,6 @@ def main() -> None:
         batch=args.batch,
         patch=args.patch,
         filtered=args.filtered,
-        uniform=True,
         optimizer="muon",
         factors=False,
         precision="bf16" if args.bf16 else "single",
@@ -205,9 +203,9 @@ def main() -> None:
             raise ValueError(f"x{min(unknown)}")
     except ValueError as error:
         parser.error(f"--scales {args.scales}: give some of 2, 3, 4 and 8, with commas ({error})")
-    present = [path for path in (Path(f"{args.out}-x{factor}.safetensors") for factor in factors) if path.exists()]
     if not 0 <= args.filtered <= 1:
         parser.error(f"--filtered {args.filtered}: give a share between 0 and 1")
+    present = [path for path in (Path(f"{args.out}-x{factor}.safetensors") for factor in factors) if path.exists()]
     if present:
         parser.error(f"{present[0]}: exists; give another OUT, or remove it")
     try:

@@ -381,7 +381,6 @@ def train_scales_options(folder: Path) -> TrainOptions:
         warmup=100,
         decay=0.9,
         filtered=0.8,
-        uniform=True,
         seed=7,
         device="cpu",
         precision="single",
